@@ -30,7 +30,7 @@ die() {
 # need PACKAGE...: installs those that are missing.
 need() {
   local package status sudo=() missing=()
-  if ! command -v dpkg-query apt-get >/dev/null; then
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     die "this system has no apt; install what Debian calls $*, then use cmake --preset release."
   fi
   for package in "$@"; do

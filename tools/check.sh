@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSL-1.0
+# ./do check: runs the stages, prints the time of each, and ends with
+# "N passed, N failed, N skipped" over all of them.  A build or a rule counts
+# as one test.  Logs and results stay in build/check.
+set -uo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.." || exit
+# shellcheck source=tools/common.sh
+. tools/common.sh
+
+all_stages=(lint release clang19 clang14 asan-ubsan tsan)
+out=build/check
+# One line a test: pass, fail or skip; name; for a skip its reason.
+results=$out/results.tsv
+
+describe_stage() {
+  case $1 in
+    lint) echo "format, licences, rules of the style" ;;
+    release) echo "g++ 12: all tests, examples, consumers, other machines" ;;
+    clang19) echo "clang 19: unit tests with assertions" ;;
+    clang14) echo "clang 14: headers and examples" ;;
+    asan-ubsan) echo "AddressSanitizer and UndefinedBehaviorSanitizer" ;;
+    tsan) echo "ThreadSanitizer" ;;
+  esac
+}
+
+# step NAME COMMAND...: one test that passes when the command does.
+step() {
+  local name=$1 log
+  shift
+  log=$out/${name//[^a-z0-9]/-}.log
+  if "$@" >"$log" 2>&1; then
+    printf 'pass\t%s\n' "$name" >>"$results"
+  else
+    printf 'fail\t%s\n' "$name" >>"$results"
+    printf -- '-- FAILED %s (all of it in %s)\n' "$name" "$log"
+    grep -E 'error:|FAILED:|CMake Error' "$log" | head -n 20
+    tail -n 20 "$log"
+  fi
+}
+
+# run_tests PRESET CTEST_ARGUMENT...
+run_tests() {
+  local preset=$1 junit
+  shift
+  junit=$PWD/$out/$preset.xml
+  rm -f "$junit"
+  ctest --preset "$preset" -j "$jobs" --output-junit "$junit" "$@" \
+    >"$out/$preset-tests.log" 2>&1
+  python3 tools/ctest_results.py "$preset" "$junit" "$results"
+}
+
+build_all() {
+  configure "$1" && cmake --build "build/$1" -j "$jobs" -- -k 0
+}
+
+verify_headers() {
+  build_preset "$1" all_verify_interface_header_sets
+}
+
+stage_lint() {
+  local status name
+  while read -r status name; do
+    case $status in
+      ok) printf 'pass\tlint: %s\n' "$name" >>"$results" ;;
+      FAILED)
+        printf 'fail\tlint: %s\n' "$name" >>"$results"
+        printf -- '-- FAILED %s\n' "$name"
+        ;;
+      *) printf '   %s %s\n' "$status" "$name" ;;
+    esac
+  done < <(tools/lint.sh)
+}
+
+stage_release() {
+  step "release: build" build_all release
+  step "release: each header alone" verify_headers release
+  run_tests release
+}
+
+stage_clang14() {
+  step "clang14: build" build_all clang14
+  step "clang14: each header alone" verify_headers clang14
+  run_tests clang14 -R 'example\.01_hello'
+}
+
+unit_tests_of() {
+  step "$1: build" build_all "$1"
+  run_tests "$1"
+}
+
+stage_clang19() { unit_tests_of clang19; }
+stage_asan-ubsan() { unit_tests_of asan-ubsan; }
+stage_tsan() { unit_tests_of tsan; }
+
+count() { grep -c "^$1" "$results"; }
+
+mkdir -p "$out"
+: >"$results"
+[[ $# -gt 0 ]] || set -- "${all_stages[@]}"
+for stage in "$@"; do
+  [[ " ${all_stages[*]} " == *" $stage "* ]] ||
+    die "check has no stage '$stage'; its stages: ${all_stages[*]}"
+done
+for stage in "$@"; do
+  say "$stage: $(describe_stage "$stage")"
+  start=$SECONDS
+  "stage_$stage"
+  took=$((SECONDS - start))
+  printf '   %s took %dm%02ds\n' "$stage" $((took / 60)) $((took % 60))
+done
+
+say "all stages took $((SECONDS / 60))m$((SECONDS % 60))s"
+grep '^skip' "$results" | while IFS=$'\t' read -r _ name reason; do
+  printf 'skipped: %s: %s\n' "$name" "$reason"
+done
+grep '^fail' "$results" | cut -f 2 | sed 's/^/failed: /'
+printf '%d passed, %d failed, %d skipped\n' \
+  "$(count pass)" "$(count fail)" "$(count skip)"
+[[ $(count pass) -gt 0 && $(count fail) -eq 0 ]]
