@@ -59,15 +59,15 @@ verify_headers() {
 }
 
 stage_lint() {
-  local status name
-  while read -r status name; do
-    case $status in
-      ok) printf 'pass\tlint: %s\n' "$name" >>"$results" ;;
-      FAILED)
-        printf 'fail\tlint: %s\n' "$name" >>"$results"
-        printf -- '-- FAILED %s\n' "$name"
+  local line
+  while IFS= read -r line; do
+    case $line in
+      'ok '*) printf 'pass\tlint: %s\n' "${line#ok }" >>"$results" ;;
+      'FAILED '*)
+        printf 'fail\tlint: %s\n' "${line#FAILED }" >>"$results"
+        printf -- '-- %s\n' "$line"
         ;;
-      *) printf '   %s %s\n' "$status" "$name" ;;
+      *) printf ' %s\n' "$line" ;;
     esac
   done < <(tools/lint.sh)
 }
