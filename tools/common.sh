@@ -88,19 +88,21 @@ build_quietly() {
   fi
 }
 
-# list_files PATTERN...: the project's own files, also those not yet added.
+# list_files PATTERN...: the project's own files, also those not yet added;
+# a * of a pattern crosses folders.
 list_files() {
-  if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-    git ls-files -co --exclude-standard -- "$@" | while read -r file; do
-      [[ ! -f $file ]] || printf '%s\n' "$file"
-    done
-  else
-    local pattern
+  local file pattern
+  { git ls-files -co --exclude-standard 2>/dev/null ||
+    find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
+  } | while IFS= read -r file; do
     for pattern in "$@"; do
-      find . -path ./build -prune -o -path ./.git -prune -o -type f \
-        -name "${pattern##*/}" -printf '%P\n'
+      # shellcheck disable=SC2053  # a pattern, so not quoted
+      if [[ $file == $pattern && -f $file ]]; then
+        printf '%s\n' "$file"
+        break
+      fi
     done
-  fi
+  done
 }
 
 # kmod/ is written in the kernel's style.
