@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034  # used by the scripts that source this file
 packages_build=(
   cmake g++-12 libbenchmark-dev libgtest-dev ninja-build pkg-config python3
-  libcpp-httplib-dev liblmdb-dev libsqlite3-dev
+  libcpp-httplib-dev liblmdb-dev libsqlite3-dev nlohmann-json3-dev
 )
 # shellcheck disable=SC2034
 packages_clang=(clang-19 libclang-rt-19-dev lld-19)
