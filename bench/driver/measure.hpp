@@ -114,14 +114,16 @@ inline double proc_number(char const* path, char const* key) {
   return value;
 }
 
-// Bytes of memory: what this process has resident, what the machine as a whole
-// has left (which also sees kernel stacks, page tables and thread structures),
-// and the part of the latter that is kernel stacks and our own page tables.
+// Bytes of memory. `available` is what the whole machine has left: it sees
+// everything, but also what other processes do. `kernel` is the part of the
+// kernel's memory that threads account for: their stacks, thread structures
+// (all of them slab) and our page tables.
 struct memory_now {
-  double resident = 1024.0 * proc_number("/proc/self/status", "VmRSS:");
-  double available = 1024.0 * proc_number("/proc/meminfo", "MemAvailable:");
-  double kernel_stacks = 1024.0 * proc_number("/proc/meminfo", "KernelStack:");
-  double page_tables = 1024.0 * proc_number("/proc/self/status", "VmPTE:");
+  double resident = 1024 * proc_number("/proc/self/status", "VmRSS:");
+  double available = 1024 * proc_number("/proc/meminfo", "MemAvailable:");
+  double kernel = 1024 * (proc_number("/proc/meminfo", "KernelStack:") +
+                          proc_number("/proc/meminfo", "SUnreclaim:") +
+                          proc_number("/proc/self/status", "VmPTE:"));
 };
 
 inline void emit_memory(char const* peer, char const* bench, memory_now before,
@@ -131,10 +133,10 @@ inline void emit_memory(char const* peer, char const* bench, memory_now before,
     emit(peer, (std::string(bench) + what).c_str(),
          bytes / static_cast<double>(count), "B/thread", cpu);
   };
-  line("-rss", after.resident - before.resident);
+  double const resident = after.resident - before.resident;
+  line("-rss", resident);
   line("-memavail", before.available - after.available);
-  line("-kernel", after.kernel_stacks - before.kernel_stacks +
-                      after.page_tables - before.page_tables);
+  line("-total", resident + after.kernel - before.kernel);
 }
 
 // The value below which a share of the sorted samples lies.
