@@ -158,6 +158,17 @@ umbrella() {
   done
 }
 
+front_door() {
+  local output verb
+  output=$(./do) || echo "./do alone fails"
+  for verb in demo check build bench fmt lint asan tsan ubsan clean; do
+    grep -q "^  $verb " <<<"$output" || echo "./do alone does not list $verb"
+  done
+  output=$(./do no-such-verb 2>&1)
+  [[ $? -eq 2 && $(wc -l <<<"$output") -eq 1 ]] ||
+    echo "a verb that does not exist is not refused in one line with status 2"
+}
+
 ci_entry() {
   [[ -x .ci/run && -x 'do' ]] || echo ".ci/run or do cannot be executed"
   grep -q 'exec \./do check$' .ci/run || echo ".ci/run does not call ./do check"
@@ -191,5 +202,6 @@ rule umbrella "activations.hpp includes every public header"
 rule links "links between documents lead somewhere"
 rule shell_scripts "shellcheck finds nothing"
 rule python_scripts "Python scripts parse"
+rule front_door "./do lists its verbs and refuses others"
 rule ci_entry "CI calls ./do check"
 exit $broken
