@@ -18,6 +18,8 @@ namespace activations::detail {
 
 struct native_mutex : native_wait {
   using owner = lock_owner;
+  // A few hundred cycles: a short critical section and its way here.
+  static constexpr int spin_turns = 6;
   static steady_time now() noexcept { return std::chrono::steady_clock::now(); }
 };
 
@@ -205,7 +207,7 @@ class mutex_core {
                                           std::memory_order::acquire,
                                           std::memory_order::relaxed))  // E1
           return true;
-      } else if (turns >= spin_turns || !owner_.may_be_running()) {
+      } else if (turns >= Seam::spin_turns || !owner_.may_be_running()) {
         return false;
       }
       Seam::pause();
@@ -332,8 +334,6 @@ class mutex_core {
     if (since == steady_time{}) since = now;
     return now - since >= overtaking_limit;
   }
-
-  static constexpr int spin_turns = 6;
 
   typename Seam::template atomic<word> word_{0};
   wait_list<waiter> waiters_;

@@ -22,6 +22,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <activations/detail/futex.hpp>
@@ -391,9 +392,14 @@ class stack_pool {
     std::byte* const low = slot.base - guard_;
     slot.guard = guard_kind::canary;
     if (regions_work_.load(std::memory_order::relaxed)) {  // a hint
-      if (::madvise(low, guard_, madv_guard_install) == 0)
+      bool const installed = ::madvise(low, guard_, madv_guard_install) == 0;
+      // Emulators ignore advice they do not know and report success.
+      if (installed && (regions_proved_.load(std::memory_order::relaxed) ||
+                        !is_readable(low)))
         slot.guard = guard_kind::region;
-      else if (errno == EINVAL)  // older kernel, or locked memory
+      if (slot.guard == guard_kind::region)
+        regions_proved_.store(true, std::memory_order::relaxed);  // a hint
+      else if (installed || errno == EINVAL)  // older kernel, locked memory
         regions_work_.store(false, std::memory_order::relaxed);  // a hint
     }
     if (slot.guard == guard_kind::canary &&
@@ -415,6 +421,12 @@ class stack_pool {
         ++counters_.canaries;
         break;
     }
+  }
+
+  // Asks the kernel, which copies the set before it refuses the operation.
+  [[nodiscard]] static bool is_readable(void const* address) noexcept {
+    return ::syscall(SYS_rt_sigprocmask, ~0, address, nullptr, 8) == 0 ||
+           errno != EFAULT;
   }
 
   // A count and nothing else, hence relaxed.
@@ -451,7 +463,8 @@ class stack_pool {
   stack_pool_options options_;
   std::size_t const page_;
   std::size_t const guard_;
-  std::atomic<bool> regions_work_{true};  // any thread; only ever cleared
+  std::atomic<bool> regions_work_{true};     // any thread; only ever cleared
+  std::atomic<bool> regions_proved_{false};  // any thread; only ever set
 
   futex_lock lock_;
   // Guarded by lock_:

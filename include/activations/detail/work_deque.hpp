@@ -49,12 +49,10 @@ namespace activations::detail {
 //       index b, then that thief sees bottom_ <= b and leaves b alone: the
 //       owner's load of top_ comes before the thief's in the single total
 //       order, hence so does its store of bottom_ before the thief's load.
+//       Likewise a thief that sees the last job gone sees bottom_ lowered.
 //   E3  steal: top_ compare-exchange -> push: top_ load
 //       the thief has read its slot before the owner uses the slot again.
-//   E4  pop: top_ compare-exchange -> steal: top_ load
-//       who sees the last job gone sees bottom_ lowered too, not an older
-//       and larger value with jobs that were popped long ago.
-//   E5  push(seq_cst): bottom_ store -> steal: bottom_ load
+//   E4  push(seq_cst): bottom_ store -> steal: bottom_ load
 //       for a caller that next loads who is idle, against one that
 //       announced itself idle (seq_cst) and looks here once more.
 // Progress and memory
@@ -73,7 +71,7 @@ class work_deque {
   work_deque& operator=(work_deque const&) = delete;
 
   // Owner. False: full, nothing happened. `publish` is seq_cst for a caller
-  // that must not miss a thief about to sleep (E5), else release.
+  // that must not miss a thief about to sleep (E4), else release.
   [[nodiscard]] bool push(
       runnable* job,
       std::memory_order publish = std::memory_order::release) noexcept {
@@ -84,7 +82,7 @@ class work_deque {
     }
     // Relaxed: bottom_ publishes it.
     slots_[index(b)].store(job, std::memory_order::relaxed);
-    bottom_.store(b + 1, publish);  // E1 E5
+    bottom_.store(b + 1, publish);  // E1 E4
     return true;
   }
 
@@ -105,8 +103,8 @@ class work_deque {
   // Any thread. The oldest job, or null if there was none.
   [[nodiscard]] runnable* steal() noexcept {
     for (;;) {
-      auto t = top_.load(std::memory_order::seq_cst);           // E2 E4
-      auto const b = bottom_.load(std::memory_order::seq_cst);  // E1 E2 E5
+      auto t = top_.load(std::memory_order::seq_cst);           // E2
+      auto const b = bottom_.load(std::memory_order::seq_cst);  // E1 E2 E4
       if (t >= b) return nullptr;
       // Relaxed: E1 published it. The owner may overwrite it meanwhile, but
       // then top_ has moved and the compare-exchange fails.
@@ -140,9 +138,9 @@ class work_deque {
     runnable* job = nullptr;
     if (t == b) {
       job = slots_[index(b)].load(std::memory_order::relaxed);  // ours
-      if (!top_.compare_exchange_strong(t, t + 1,
-                                        std::memory_order::release,   // E4
-                                        std::memory_order::relaxed))  // lost
+      // Relaxed: the job is our own, and E2 holds off who sees top_ move.
+      if (!top_.compare_exchange_strong(t, t + 1, std::memory_order::relaxed,
+                                        std::memory_order::relaxed))
         job = nullptr;
     }
     bottom_.store(b + 1, std::memory_order::release);  // E1

@@ -1,0 +1,823 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The heart of a scheduler: what runs next, and how one strand gives way to
+// another.  It knows queues, strands and activations; it asks the backend for
+// processors and knows nothing of how they are lent.
+//
+// The path of a voluntary switch:
+//
+//   suspend(after)            on the leaving strand, disabled
+//     next_strand             own ring, injected work, timers, other rings
+//     context_switch
+//   landed                    on the strand that goes on: runs `after`, which
+//                             makes the strand that left findable again.  Not
+//                             earlier: whoever finds it may run it at once.
+//
+// Idle and wake-up (the argument of Go's scheduler, with our names):
+//   a pusher   stores to its queue (seq_cst), then reads idle_count and
+//              searching (seq_cst); it wakes one idle processor if nobody
+//              searches.
+//   a searcher that gives up decrements searching (seq_cst), then looks at
+//              all queues once more.
+//   an owner   that goes idle raises idle_count (seq_cst), then looks at all
+//              queues once more.
+//   So of a push and a processor that stops looking, at least one sees the
+//   other; and the last searcher that finds something looks for a successor.
+//
+// Involuntary stops (preemption) come through backend::stop and involve none
+// of this: the kernel thread itself waits, and is queued as a runnable.
+#pragma once
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include <activations/detail/activation.hpp>
+#include <activations/detail/backend.hpp>
+#include <activations/detail/futex.hpp>
+#include <activations/detail/stack_overflow.hpp>
+#include <activations/detail/timer_queue.hpp>
+
+namespace activations::detail {
+
+// A job: stackless work that is no coroutine (a forked callable).
+struct job : runnable {
+  explicit job(void (*f)(job&) noexcept) noexcept
+      : runnable{nullptr, runnable_kind::job}, run(f) {}
+  void (*run)(job& self) noexcept;
+};
+
+// A task's head as the scheduler sees it: how to resume it.
+struct task_header : runnable {
+  task_header() noexcept : runnable{nullptr, runnable_kind::task} {}
+  void* frame = nullptr;         // std::coroutine_handle<>::address()
+  bool in_chain = false;  // see fork_join.hpp
+};
+
+class core {
+ public:
+  static constexpr std::uint32_t most_processors = 1024;
+  static constexpr std::uint32_t most_deques = 4096;
+
+  // Takes the arrays from the backend's areas with attach_backend.
+  core(std::uint32_t processor_count, std::uint32_t activation_slots,
+       std::size_t stack_bytes)
+      : stack_bytes_(stack_bytes),
+        processor_count_(processor_count),
+        processors_(std::make_unique<processor[]>(processor_count)),
+        activation_slots_(activation_slots),
+        activations_(
+            std::make_unique<std::atomic<activation*>[]>(activation_slots)),
+        deques_(std::make_unique<std::atomic<work_deque<>*>[]>(most_deques)) {}
+
+  core(core const&) = delete;
+  core& operator=(core const&) = delete;
+
+  ~core() {
+    for (std::uint32_t i = 0; i < deque_count_.load(); ++i)
+      delete deques_[i].load();
+  }
+
+  // ---- who and what -----------------------------------------------------
+
+  [[nodiscard]] std::uint32_t processor_count() const noexcept {
+    return processor_count_;
+  }
+  [[nodiscard]] processor& processor_at(std::uint32_t i) noexcept {
+    return processors_[i];
+  }
+  [[nodiscard]] std::uint32_t activation_slots() const noexcept {
+    return activation_slots_;
+  }
+  [[nodiscard]] activation* activation_at(std::uint32_t i) noexcept {
+    return i < activation_slots_
+               ? activations_[i].load(std::memory_order::acquire)
+               : nullptr;
+  }
+  void set_activation(std::uint32_t i, activation* a) noexcept {
+    activations_[i].store(a, std::memory_order::release);
+  }
+  void attach_backend(backend& b) noexcept { backend_ = &b; }
+  [[nodiscard]] backend& lender() noexcept { return *backend_; }
+  [[nodiscard]] stack_pool& stacks() noexcept { return stacks_; }
+  [[nodiscard]] std::size_t stack_bytes() const noexcept {
+    return stack_bytes_;
+  }
+  [[nodiscard]] timer_queue& timers() noexcept { return timers_; }
+
+  // ---- switching --------------------------------------------------------
+
+  // Leaves the calling strand; `after(argument)` runs once its stack is free.
+  // Returns when somebody made it runnable and it was run again, perhaps on
+  // another activation.  Requires: the disabled depth is 1, by the caller;
+  // on return it is 0.
+  static void suspend(activation& self, after_switch after,
+                      void* argument) noexcept {
+    strand& leaving = *self.current;
+    if (leaving.pins != 0) [[unlikely]]
+      return suspend_pinned(self, after, argument);
+    self.after = after;
+    self.after_argument = argument;
+    switch_strand(self, leaving, self.home->next_strand(self));
+    disabled_region::leave(landed());
+  }
+
+  // As suspend, for a strand that is over: `after` frees it.
+  [[noreturn]] static void suspend_final(activation& self, after_switch after,
+                                         void* argument) noexcept {
+    strand& leaving = *self.current;
+    self.after = after;
+    self.after_argument = argument;
+    strand& to = self.home->next_strand(self);
+    to.exceptions.restore(*self.exceptions);
+    self.current = &to;
+    note_dispatch(self);
+    context_switch_final(leaving.machine, to.machine);
+  }
+
+  // Lets others run: the caller goes to the end of the queue.  Returns at once
+  // if nothing else waits here.  Context: a strand.
+  static void yield(activation& self) noexcept {
+    disabled_region::enter(self);
+    core& home = *self.home;
+    strand& leaving = *self.current;
+    if (leaving.pins != 0) [[unlikely]] {
+      suspend_pinned(self, &requeue_pinned, &leaving);
+      return;
+    }
+    if (!self.owns_processor() && !home.backend_->reclaim(self)) [[unlikely]] {
+      // An excess thread of ours: its place is in the queue.
+      self.after = &requeue;
+      self.after_argument = &leaving;
+      switch_strand(self, leaving, self.base);
+      return disabled_region::leave(landed());
+    }
+    if (self.predecessor != ACTIVATIONS_INDEX_NONE) home.adopt(self);
+    runnable* const next = home.pick_here(self);
+    if (next == nullptr) return disabled_region::leave(self);
+    self.after = &requeue;
+    self.after_argument = &leaving;
+    switch_strand(self, leaving, home.strand_for(self, *next));
+    disabled_region::leave(landed());
+  }
+
+  // ---- making work findable ---------------------------------------------
+
+  // Queues something that may run now.  Context: any thread, the preempt
+  // handler through inject only.
+  void make_runnable(runnable& item) noexcept {
+    activation* const self = current_activation();
+    if (self != nullptr && self->home == this && self->owns_processor()) {
+      if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
+        injected_.push(&item);
+      // Taken while we pushed: our ring has no reader any more.
+      if (!self->owns_processor()) [[unlikely]] flush_ring(*self);
+    } else {
+      injected_.push(&item);
+    }
+    notify();
+  }
+
+  // A suspended strand may go on.
+  void resume(strand& waiting) noexcept {
+    if (waiting.pins != 0) [[unlikely]]
+      backend_->resume_pinned(*waiting.pinned_to);
+    else
+      make_runnable(waiting);
+  }
+
+  // Async-signal-safe, lock-free; call notify() afterwards where allowed.
+  void inject(runnable& item) noexcept { injected_.push(&item); }
+
+  // A queue may have got something: makes sure that somebody will look.
+  void notify() noexcept {
+    // seq_cst: pairs with the idle side; see the top of this file.
+    if (idle_count_.load(std::memory_order::seq_cst) != 0) {
+      if (searching_.load(std::memory_order::seq_cst) == 0) [[unlikely]]
+        wake_one();
+    } else if (watching_.load(std::memory_order::seq_cst) != 0) [[unlikely]] {
+      disabled_region const region;
+      backend_->watch();
+    }
+  }
+
+  // How a fork publishes its offer.  With membarrier the idle side pays for
+  // the store-load order (barrier_for_forks), and a fork is a plain store.
+  [[nodiscard]] std::memory_order fork_order() const noexcept {
+    return has_membarrier_ ? std::memory_order::release
+                           : std::memory_order::seq_cst;
+  }
+  // Between announcing a processor idle and the last look at the queues.
+  void barrier_for_forks() const noexcept {
+    if (has_membarrier_)
+      syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+  }
+
+  // True if anything is queued anywhere that a processor could run.
+  [[nodiscard]] bool has_work() noexcept {
+    if (!injected_.is_empty()) return true;
+    for (std::uint32_t i = 0; i < processor_count_; ++i) {
+      activation* const owner = activation_at(processors_[i].view().owner());
+      if (owner != nullptr && !owner->ring.is_empty()) return true;
+    }
+    return has_jobs() || timers_.earliest_ns() <= monotonic_or_never();
+  }
+
+  // ---- idle accounting, called by the backend ---------------------------
+
+  // The owner of `p` announced it idle in its word.
+  void processor_went_idle(processor& p) noexcept {
+    idle_[p.index / 64].fetch_or(bit(p), std::memory_order::seq_cst);
+    idle_count_.fetch_add(1, std::memory_order::seq_cst);
+  }
+  // Whoever changed the word from idle calls this, once.
+  void processor_left_idle(processor& p) noexcept {
+    idle_[p.index / 64].fetch_and(~bit(p), std::memory_order::seq_cst);
+    idle_count_.fetch_sub(1, std::memory_order::seq_cst);
+  }
+  // Calls visit(processor) for those whose bit says idle until it returns
+  // true; returns whether it did.
+  template <class Visit>
+  bool for_idle_processors(Visit visit) noexcept {
+    for (std::uint32_t w = 0; w * 64 < processor_count_; ++w) {
+      auto bits = idle_[w].load(std::memory_order::seq_cst);
+      for (; bits != 0; bits &= bits - 1)
+        if (visit(processors_[w * 64 +
+                              static_cast<unsigned>(__builtin_ctzll(bits))]))
+          return true;
+    }
+    return false;
+  }
+  [[nodiscard]] std::uint32_t idle_count() const noexcept {
+    return idle_count_.load(std::memory_order::seq_cst);
+  }
+  // How many of the backend's watchers sleep and want watch() called.
+  [[nodiscard]] std::atomic<std::uint32_t>& watching() noexcept {
+    return watching_;
+  }
+  // A woken processor counts as a searcher from the moment of its wake-up.
+  void begin_search() noexcept {
+    searching_.fetch_add(1, std::memory_order::seq_cst);
+  }
+  void end_search() noexcept {
+    searching_.fetch_sub(1, std::memory_order::seq_cst);
+  }
+
+  // ---- the life of an activation ----------------------------------------
+
+  // The loop on a kernel thread's own stack.  Returns when the backend says
+  // that the scheduler has ended.  `self` may or may not own a processor.
+  void run_activation(activation& self) noexcept {
+    disabled_region::enter(self);
+    bool gave_away = !self.owns_processor();  // a new spare, too
+    for (;;) {
+      landed();
+      runnable* work = std::exchange(self.next_work, nullptr);
+      if (gave_away ||
+          (!self.owns_processor() && !backend_->reclaim(self))) {
+        gave_away = false;
+        if (std::exchange(self.is_searcher, false)) end_search();
+        if (work != nullptr) {
+          injected_.push(work);
+          notify();
+        }
+        flush_ring(self);
+        if (!backend_->park(self)) return;
+        continue;
+      }
+      adopt(self);
+      if (work == nullptr) work = search(self);
+      if (work == nullptr) {
+        backend_->idle(self, timers_.earliest_ns());
+        if (self.exits || ended_.load(std::memory_order::acquire)) return;
+        continue;
+      }
+      if (work->kind == runnable_kind::activation) {
+        gave_away = backend_->switch_to(self, static_cast<activation&>(*work));
+        if (!gave_away) {
+          injected_.push(work);
+          notify();
+        }
+        continue;
+      }
+      switch_strand(self, self.base, strand_for(self, *work));
+    }
+  }
+
+  // No strand or task is left: run_activation returns everywhere.
+  void end() noexcept { ended_.store(true, std::memory_order::release); }
+  [[nodiscard]] bool has_ended() const noexcept {
+    return ended_.load(std::memory_order::acquire);
+  }
+
+  // Frees what a finished activation kept.  Context: its kernel thread.
+  void release_caches(activation& self) noexcept {
+    while (self.carriers != nullptr) {
+      strand& idle = static_cast<strand&>(*self.carriers);
+      self.carriers = idle.next;
+      free_carrier(idle, self);
+    }
+    self.stacks.clear(stacks_);
+  }
+
+  // The calling strand's deque of forked jobs, made at its first fork.  Null:
+  // no memory, or too many at once; the caller runs its jobs in line.
+  // Context: a strand.
+  [[nodiscard]] work_deque<>* deque_of(strand& user) noexcept {
+    if (user.deque == nullptr) [[unlikely]] user.deque = new_deque();
+    return user.deque;
+  }
+
+  // A strand ends: its deque, empty now, serves another.
+  void return_deque(strand& user) noexcept {
+    if (user.deque == nullptr) return;
+    disabled_region const region;
+    deque_lock_.lock();
+    free_deques_[free_deque_count_++] = user.deque;
+    deque_lock_.unlock();
+    user.deque = nullptr;
+  }
+
+  // ---- totals -----------------------------------------------------------
+
+  // Every user thread and spawned task is counted once at each end.
+  void count_spawned() noexcept { count(&activation_counters::spawned); }
+  void count_finished() noexcept {
+    count(&activation_counters::finished);
+    if (draining_.load(std::memory_order::seq_cst)) [[unlikely]] {
+      drained_.fetch_add(1, std::memory_order::seq_cst);
+      futex_wake(drained_, INT32_MAX);
+    }
+  }
+
+  // Sum of one counter over all activations and the rest of the world.
+  [[nodiscard]] std::uint64_t total(
+      std::atomic<std::uint64_t> activation_counters::*which) noexcept {
+    std::uint64_t sum = (elsewhere_.*which).load(std::memory_order::seq_cst);
+    for (std::uint32_t i = 0; i < activation_slots_; ++i)
+      if (activation* const a = activation_at(i))
+        sum += (a->counters.*which).load(std::memory_order::acquire);
+    return sum;
+  }
+
+  // Waits until everything spawned has finished.  Context: a kernel thread
+  // that is none of ours.  Reading `finished` first makes equality proof:
+  // both only grow, and nothing finishes before it was spawned.
+  void wait_drained() noexcept {
+    draining_.store(true, std::memory_order::seq_cst);
+    for (;;) {
+      auto const seen = drained_.load(std::memory_order::seq_cst);
+      auto const finished = total(&activation_counters::finished);
+      if (finished == total(&activation_counters::spawned)) break;
+      futex_wait(drained_, seen, monotonic_ns() + 100'000'000u);
+    }
+    draining_.store(false, std::memory_order::seq_cst);
+  }
+
+  // Takes queued runnables one after another and keeps those for which
+  // wanted(item) is true out of the queues; the others go back to the end.
+  // Context: the monitor, with a ring of its own.
+  template <class Wanted>
+  void sift(run_ring<>& mine, Wanted wanted) noexcept {
+    runnable* first = nullptr;
+    auto const look = [&](runnable& item) {
+      if (!wanted(item)) injected_.push(&item);
+    };
+    auto const look_at_mine = [&] {
+      look(*first);
+      while (runnable* const item = mine.pop()) look(*item);
+    };
+    // One batch: what goes back would come again.
+    if (injected_.take_into(mine, first, run_ring_capacity) != 0)
+      look_at_mine();
+    for (std::uint32_t i = 0; i < processor_count_; ++i) {
+      activation* const owner = activation_at(processors_[i].view().owner());
+      if (owner == nullptr) continue;
+      while (owner->ring.steal_into(mine, first) != 0) look_at_mine();
+    }
+    notify();
+  }
+
+  // Stops the calling activation where it is.  Context: its own thread, in a
+  // disabled region of depth 1 or in the preempt handler.
+  void stop_here(activation& self) noexcept {
+    self.control->pending.store(0, std::memory_order::relaxed);
+    (void)backend_->stop(self, &inject_activation, &self);
+  }
+
+  // Runs on the strand that was switched to.
+  static activation& landed() noexcept {
+    activation& self = *current_activation();
+    if (after_switch const after = std::exchange(self.after, nullptr))
+      after(self.after_argument, self);
+    return self;
+  }
+
+  static void switch_strand(activation& self, strand& from,
+                            strand& to) noexcept {
+    from.exceptions.save(*self.exceptions);
+    to.exceptions.restore(*self.exceptions);
+    self.current = &to;
+    note_dispatch(self);
+    if (!stack_is_intact(from.memory, __builtin_frame_address(0)))
+        [[unlikely]]
+      stack_overflowed(from);
+    context_switch(from.machine, to.machine);
+  }
+
+  [[noreturn, gnu::cold, gnu::noinline]] static void stack_overflowed(
+      strand const& victim) noexcept {
+    stack_overrun({victim.id, victim.name, victim.memory});
+  }
+
+  // A new run segment begins on self's processor.  Relaxed: hints for those
+  // who judge from outside whether the owner is stuck.
+  static void note_dispatch(activation& self) noexcept {
+    auto& control = *self.lent->control;
+    control.dispatches.store(
+        control.dispatches.load(std::memory_order::relaxed) + 1,
+        std::memory_order::relaxed);
+    if (self.home->lost_.load(std::memory_order::relaxed) != 0) [[unlikely]]
+      control.segment_start_ns.store(monotonic_ns(),
+                                     std::memory_order::relaxed);
+  }
+
+  // Activations that are blocked in the kernel without a processor: while
+  // there are any, run segments are timed for their return.
+  [[nodiscard]] std::atomic<std::uint32_t>& lost() noexcept { return lost_; }
+
+  // Whatever waits in the ring of self's predecessor on its processor.
+  void adopt(activation& self) noexcept {
+    auto const index =
+        std::exchange(self.predecessor, ACTIVATIONS_INDEX_NONE);
+    activation* const before = activation_at(index);
+    if (before == nullptr || before == &self) return;
+    runnable* first = nullptr;
+    while (before->ring.steal_into(self.ring, first) != 0)
+      if (!self.ring.push(first)) injected_.push(first);
+  }
+
+  // Moves what is in self's ring to where others look.
+  void flush_ring(activation& self) noexcept {
+    bool any = false;
+    while (runnable* const item = self.ring.pop()) {
+      injected_.push(item);
+      any = true;
+    }
+    if (any) notify();
+  }
+
+ private:
+  static constexpr std::uint32_t injected_period = 61;
+  static constexpr std::size_t injected_batch = 32;
+  static constexpr std::size_t run_ring_capacity = 256;
+  static constexpr std::uint32_t most_idle_carriers = 4;
+
+  static std::uint64_t bit(processor const& p) noexcept {
+    return std::uint64_t{1} << (p.index % 64);
+  }
+
+  // ---- choosing ---------------------------------------------------------
+
+  // What to run after the current strand; null: the base decides, because
+  // there is nothing, or no processor.  Requires: disabled.
+  runnable* next_work(activation& self) noexcept {
+    if (!self.owns_processor() && !backend_->reclaim(self)) [[unlikely]]
+      return nullptr;
+    if (self.predecessor != ACTIVATIONS_INDEX_NONE) [[unlikely]] adopt(self);
+    runnable* const work = pick_here(self);
+    return work != nullptr ? work : steal(self, false);
+  }
+
+  strand& next_strand(activation& self) noexcept {
+    runnable* const work = next_work(self);
+    return work == nullptr ? self.base : strand_for(self, *work);
+  }
+
+  // The strand on which `work` runs: its own, a carrier, or the base.
+  strand& strand_for(activation& self, runnable& work) noexcept {
+    if (work.kind == runnable_kind::strand) return static_cast<strand&>(work);
+    if (work.kind == runnable_kind::activation) {
+      self.next_work = &work;
+      return self.base;
+    }
+    if (self.carriers == nullptr && !add_carrier(self)) [[unlikely]] {
+      // No stack for it now: it waits until somebody has one.
+      injected_.push(&work);
+      return self.base;
+    }
+    strand& carrier = static_cast<strand&>(*self.carriers);
+    self.carriers = carrier.next;
+    --self.carrier_count;
+    self.next_work = &work;
+    return carrier;
+  }
+
+  // Own ring and what foreign threads sent, and timers that are due.
+  runnable* pick_here(activation& self) noexcept {
+    auto const tick = ++self.tick;
+    if (tick % injected_period == 0) [[unlikely]]
+      if (runnable* const item = take_injected(self)) return item;
+    if (timers_.earliest_ns() != no_deadline) expire_timers(self);
+    if (runnable* const item = self.ring.pop()) return item;
+    return take_injected(self);
+  }
+
+  void expire_timers(activation& self) noexcept {
+    // A full ring need not ask the clock each time.
+    if (self.tick % 8 != 0 && self.ring.size() > 8) return;
+    auto const now = monotonic_ns();
+    if (timers_.earliest_ns() <= now) timers_.expire_due(now);
+  }
+
+  runnable* take_injected(activation& self) noexcept {
+    if (injected_.is_empty()) return nullptr;
+    runnable* first = nullptr;
+    auto const taken = injected_.take_into(self.ring, first, injected_batch,
+                                           std::memory_order::seq_cst);
+    if (taken > 1) notify();
+    return first;
+  }
+
+  // From other processors' rings, then from the deques of forked jobs.  A lone
+  // runnable is left to its owner, who is about to run it, unless `greedy`.
+  runnable* steal(activation& self, bool greedy) noexcept {
+    auto const start = self.lent->index + 1;
+    for (std::uint32_t i = 0; i + 1 < processor_count_; ++i) {
+      processor& p = processors_[(start + i) % processor_count_];
+      processor_view const seen = p.view();
+      if (!seen.is_running()) continue;
+      activation* const victim = activation_at(seen.owner());
+      if (victim == nullptr || victim == &self) continue;
+      auto const size = victim->ring.size();
+      if (size == 0 || (size == 1 && !greedy)) continue;
+      runnable* first = nullptr;
+      auto const taken = victim->ring.steal_into(self.ring, first,
+                                                 std::memory_order::seq_cst);
+      if (taken == 0) continue;
+      activation_counters::add(self.counters.steals);
+      if (taken > 1) notify();
+      return first;
+    }
+    auto const deques = deque_count_.load(std::memory_order::acquire);
+    for (std::uint32_t i = 0; i < deques; ++i) {
+      work_deque<>* const victim =
+          deques_[(i + self.tick) % deques].load(std::memory_order::acquire);
+      if (victim == nullptr || victim->size() == 0) continue;
+      if (runnable* const stolen = victim->steal()) {
+        activation_counters::add(self.counters.steals);
+        return stolen;
+      }
+    }
+    return nullptr;
+  }
+
+  // Looks everywhere for a while, at most half of the processors at once.
+  runnable* search(activation& self) noexcept {
+    bool const woken = std::exchange(self.is_searcher, false);
+    if (!woken) {
+      if (runnable* const found = pick_here(self)) return found;
+      if (2 * searching_.load(std::memory_order::relaxed) >=
+          processor_count_ + 1)
+        return steal(self, true);
+      begin_search();
+    }
+    auto const start = monotonic_ns();
+    runnable* found = nullptr;
+    for (;;) {
+      auto const spent = monotonic_ns() - start;
+      found = pick_here(self);
+      if (found == nullptr) found = steal(self, spent >= lone_patience_ns);
+      if (found != nullptr || spent >= search_ns ||
+          ended_.load(std::memory_order::relaxed))
+        break;
+      for (int i = 0; i < 8; ++i) arch::cpu_relax();
+    }
+    bool const was_last =
+        searching_.fetch_sub(1, std::memory_order::seq_cst) == 1;
+    if (found == nullptr) {
+      found = pick_here(self);
+      if (found == nullptr) found = steal(self, true);
+      return found;
+    }
+    // There may be more than we took, pushed while we kept others from waking.
+    if (was_last && idle_count_.load(std::memory_order::seq_cst) != 0 &&
+        has_work())
+      notify();
+    return found;
+  }
+
+  [[gnu::noinline]] void wake_one() noexcept {
+    disabled_region const region;
+    std::uint32_t none = 0;
+    // One waker at a time; the woken one is the searcher.
+    if (!searching_.compare_exchange_strong(none, 1,
+                                            std::memory_order::seq_cst))
+      return;
+    if (!backend_->wake_idle())
+      searching_.fetch_sub(1, std::memory_order::seq_cst);
+  }
+
+  [[nodiscard]] bool has_jobs() noexcept {
+    auto const deques = deque_count_.load(std::memory_order::acquire);
+    for (std::uint32_t i = 0; i < deques; ++i) {
+      work_deque<>* const d = deques_[i].load(std::memory_order::acquire);
+      if (d != nullptr && d->size() != 0) return true;
+    }
+    return false;
+  }
+
+  std::uint64_t monotonic_or_never() noexcept {
+    return timers_.earliest_ns() == no_deadline ? 0 : monotonic_ns();
+  }
+
+  // ---- after a switch ---------------------------------------------------
+
+  static void requeue(void* argument, activation& self) noexcept {
+    self.home->make_runnable(*static_cast<strand*>(argument));
+  }
+  static void requeue_pinned(void* argument, activation& self) noexcept {
+    strand& s = *static_cast<strand*>(argument);
+    self.home->injected_.push(s.pinned_to);
+  }
+  static void inject_activation(void* argument, activation& self) noexcept {
+    self.home->injected_.push(static_cast<activation*>(argument));
+  }
+
+  // A pinned strand waits on its kernel thread; the processor goes on.
+  [[gnu::noinline]] static void suspend_pinned(activation& self,
+                                               after_switch after,
+                                               void* argument) noexcept {
+    self.home->backend_->wait_pinned(self, after, argument);
+    disabled_region::leave(self);
+  }
+
+  // ---- carriers ---------------------------------------------------------
+
+  [[nodiscard]] bool add_carrier(activation& self) noexcept {
+    stack const memory = self.stacks.allocate(stacks_);
+    if (!memory) return false;
+    // The strand lives at the top of its own stack.
+    auto* const place = static_cast<std::byte*>(memory.top()) -
+                        ((sizeof(strand) + 63) & ~std::size_t{63});
+    auto* const made = new (place) strand;
+    made->memory = memory;
+    made->home = this;
+    context_make(made->machine, memory.base,
+                 static_cast<std::size_t>(place - memory.base),
+                 &carrier_entry, made);
+    made->next = self.carriers;
+    self.carriers = made;
+    ++self.carrier_count;
+    return true;
+  }
+
+  void free_carrier(strand& idle, activation& self) noexcept {
+    return_deque(idle);
+    context_finish(idle.machine);
+    stack const memory = idle.memory;
+    idle.~strand();
+    self.stacks.release(stacks_, memory);
+  }
+
+  static void shelve_carrier(void* argument, activation& self) noexcept {
+    strand& idle = *static_cast<strand*>(argument);
+    if (self.carrier_count >= most_idle_carriers) {
+      self.home->free_carrier(idle, self);
+      return;
+    }
+    idle.next = self.carriers;
+    self.carriers = &idle;
+    ++self.carrier_count;
+  }
+
+  static void carrier_entry(void* argument) {
+    strand& carrier = *static_cast<strand*>(argument);
+    context_enter(carrier.machine);
+    for (;;) {
+      activation* self = &landed();
+      runnable* work = std::exchange(self->next_work, nullptr);
+      do {
+        disabled_region::leave(*self);
+        run_stackless(*work);
+        self = current_activation();
+        disabled_region::enter(*self);
+        // What it forked comes first: see fork_join.hpp.
+        work = carrier.deque != nullptr ? carrier.deque->pop() : nullptr;
+        if (work == nullptr) work = carrier.home->next_work(*self);
+      } while (work != nullptr && is_stackless(*work));
+      self->after = &shelve_carrier;
+      self->after_argument = &carrier;
+      switch_strand(*self, carrier,
+                    work == nullptr ? self->base
+                                    : carrier.home->strand_for(*self, *work));
+    }
+  }
+
+  static bool is_stackless(runnable const& work) noexcept {
+    return work.kind == runnable_kind::task || work.kind == runnable_kind::job;
+  }
+
+  static void run_stackless(runnable& work) noexcept {
+    if (work.kind == runnable_kind::job) {
+      job& forked = static_cast<job&>(work);
+      forked.run(forked);
+    } else {
+      std::coroutine_handle<>::from_address(
+          static_cast<task_header&>(work).frame)
+          .resume();
+    }
+  }
+
+  // ---- deques -----------------------------------------------------------
+
+  [[gnu::noinline]] work_deque<>* new_deque() noexcept {
+    {
+      disabled_region const region;
+      deque_lock_.lock();
+      work_deque<>* const reused =
+          free_deque_count_ > 0 ? free_deques_[--free_deque_count_] : nullptr;
+      deque_lock_.unlock();
+      if (reused != nullptr) return reused;
+    }
+    auto* const made = new (std::nothrow) work_deque<>;
+    if (made == nullptr) return nullptr;
+    disabled_region const region;
+    deque_lock_.lock();
+    auto const index = deque_count_.load(std::memory_order::relaxed);
+    bool const fits = index < most_deques;
+    if (fits) {
+      deques_[index].store(made, std::memory_order::release);
+      deque_count_.store(index + 1, std::memory_order::release);
+    }
+    deque_lock_.unlock();
+    if (fits) return made;
+    delete made;
+    return nullptr;
+  }
+
+  void count(std::atomic<std::uint64_t> activation_counters::*which) noexcept {
+    activation* const self = current_activation();
+    if (self != nullptr && self->home == this) {
+      auto& counter = self->counters.*which;
+      counter.store(counter.load(std::memory_order::relaxed) + 1,
+                    std::memory_order::seq_cst);  // then draining_ is read
+    } else {
+      (elsewhere_.*which).fetch_add(1, std::memory_order::seq_cst);
+    }
+  }
+
+  // How long a search lasts before its processor goes idle, and how long a
+  // lone runnable is left to the owner of its ring.
+  static constexpr std::uint64_t search_ns = 20'000;
+  static constexpr std::uint64_t lone_patience_ns = 2'000;
+
+  // seccomp or an old kernel may refuse it.
+  bool const has_membarrier_ =
+      syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0,
+              0) == 0;
+  backend* backend_ = nullptr;
+  std::size_t stack_bytes_;
+  std::uint32_t processor_count_;
+  std::unique_ptr<processor[]> processors_;
+  std::uint32_t activation_slots_;
+  std::unique_ptr<std::atomic<activation*>[]> activations_;
+  std::unique_ptr<std::atomic<work_deque<>*>[]> deques_;
+  std::atomic<std::uint32_t> deque_count_{0};
+  std::atomic<bool> ended_{false};
+
+  alignas(cache_line_bytes) std::atomic<std::uint32_t> idle_count_{0};
+  std::atomic<std::uint32_t> searching_{0};
+  std::atomic<std::uint32_t> watching_{0};
+  std::atomic<std::uint32_t> lost_{0};
+  std::array<std::atomic<std::uint64_t>, most_processors / 64> idle_{};
+
+  alignas(cache_line_bytes) injection_queue<> injected_;
+  timer_queue timers_;
+  stack_pool stacks_;
+
+  alignas(cache_line_bytes) futex_lock deque_lock_;
+  std::array<work_deque<>*, most_deques> free_deques_{};  // deque_lock_
+  std::uint32_t free_deque_count_ = 0;                    // deque_lock_
+
+  alignas(cache_line_bytes) activation_counters elsewhere_;
+  std::atomic<bool> draining_{false};
+  std::atomic<std::uint32_t> drained_{0};
+};
+
+inline void disabled_region::deliver_pending(activation& self) noexcept {
+  enter(self);
+  self.home->stop_here(self);
+  leave(self);
+}
+
+}  // namespace activations::detail

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// scheduler: runs user threads and tasks on a handful of processors.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <activations/detail/runtime.hpp>
+#include <activations/detail/stack_overflow.hpp>
+#include <activations/detail/thread_block.hpp>
+#include <activations/error.hpp>
+#include <activations/portable_backend.hpp>
+#include <activations/processor_backend.hpp>
+#include <activations/statistics.hpp>
+#include <activations/task.hpp>
+#include <activations/user_thread.hpp>
+
+namespace activations {
+
+struct scheduler_options {
+  // Virtual processors: how many user threads compute at once.  0: as many as
+  // the affinity mask and the cgroup's CPU quota allow.
+  unsigned processors = 0;
+  // Most kernel threads that carry user code; a thread that blocks beyond that
+  // keeps its processor.  0: default_max_activations.
+  unsigned max_activations = 0;
+  // Of each user thread, in bytes.
+  std::size_t stack_bytes = default_stack_bytes;
+  // How long a user thread computes before others get a turn; 0: until it
+  // waits or yields.
+  std::chrono::nanoseconds slice{0};
+  threading model = threading::many_to_many;
+  // A thread back from a block always asks before it takes a processor: fewer
+  // runnable kernel threads, a little more CPU.
+  bool strict = false;
+};
+
+inline constexpr unsigned default_max_activations = 4096;
+
+// Requires   destroyed by a thread that is not one of its own (see below).
+// Context    everything but the destructor: any thread.
+// Errors     the constructor throws std::system_error when kernel threads or
+//            memory are refused, or an option is out of range (EINVAL).
+//
+// What happens when:
+//   destroyed with threads alive   requests a stop of all and waits for all
+//   destroyed by its own thread    (exit() inside one, with a static
+//                                  scheduler) requests a stop and leaves all
+//                                  running: the process is ending
+//   fork()                         the child's only thread goes on as a plain
+//                                  kernel thread; this scheduler is dead there
+//   an exception leaves a thread   goes to who joins; detached: std::terminate
+//   used inside another scheduler  run() parks the caller's user thread
+class scheduler {
+ public:
+  explicit scheduler(scheduler_options const& options = {})
+      : scheduler(options, checked_cpus(options)) {}
+
+  ~scheduler() {
+    if (runtime_->is_orphaned() || is_inside()) {
+      if (!runtime_->is_orphaned()) stop();
+      // The kernel threads that use these are gone, or outlive this call.
+      (void)backend_.release();
+      (void)runtime_.release();
+      return;
+    }
+    stop();
+    runtime_->wait_drained();
+    backend_.reset();
+    detail::stack_overflow_reporter::uninstall();
+  }
+
+  scheduler(scheduler const&) = delete;
+  scheduler& operator=(scheduler const&) = delete;
+
+  // Runs f as a user thread here and waits for it; returns its result or
+  // rethrows its exception.  If f returns a task, runs that too.
+  template <class F>
+  decltype(auto) run(F&& f) {
+    using result = std::invoke_result_t<F&>;
+    if constexpr (detail::is_task<result>) {
+      // Called in a user thread, so that f may use the scheduler at once.
+      result work;
+      spawn([&] { work = f(); }).join();
+      return spawn(std::move(work)).join();
+    } else if constexpr (std::is_void_v<result>) {
+      spawn([&] { f(); }).join();
+    } else {
+      std::optional<std::remove_cvref_t<result>> value;
+      std::remove_reference_t<result>* address = nullptr;
+      spawn([&] {
+        if constexpr (std::is_reference_v<result>)
+          address = std::addressof(f());
+        else
+          value.emplace(f());
+      }).join();
+      if constexpr (std::is_reference_v<result>)
+        return static_cast<result>(*address);
+      else
+        return result(std::move(*value));
+    }
+  }
+
+  template <class F, class... Args>
+    requires(!detail::is_task<std::remove_cvref_t<F>> &&
+             !std::is_same_v<std::remove_cvref_t<F>, thread_options>)
+  [[nodiscard]] user_thread spawn(F&& f, Args&&... args) {
+    return spawn(thread_options{}, std::forward<F>(f),
+                 std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  [[nodiscard]] user_thread spawn(thread_options const& options, F&& f,
+                                  Args&&... args) {
+    return user_thread(user_thread::start(*runtime_, options,
+                                          std::forward<F>(f),
+                                          std::forward<Args>(args)...));
+  }
+
+  // Starts a task.  Errors: std::bad_alloc.
+  template <class T>
+  join_handle<T> spawn(task<T> work) {
+    return join_handle<T>(detail::start_task(*runtime_, std::move(work)));
+  }
+
+  // Requests a stop of every user thread that listens to a stop token.
+  void stop() { runtime_->stop_everything(); }
+
+  // One line: the backend, why this one, processors, model.
+  [[nodiscard]] std::string describe() const {
+    std::string text = backend_->describe();
+    if (runtime_->model() == threading::many_to_one)
+      text += "; many-to-one";
+    else if (runtime_->model() == threading::one_to_one)
+      text += "; one-to-one";
+    return text;
+  }
+
+  [[nodiscard]] scheduler_statistics statistics() const {
+    scheduler_statistics s;
+    s.finished = runtime_->total(&detail::activation_counters::finished);
+    s.spawned = runtime_->total(&detail::activation_counters::spawned);
+    s.switches = runtime_->total(&detail::activation_counters::switches);
+    s.steals = runtime_->total(&detail::activation_counters::steals);
+    s.portable = backend_->statistics();
+    s.stacks = runtime_->stacks().statistics();
+    return s;
+  }
+
+  // What threads blocked in, most frequent first; sampled.
+  [[nodiscard]] std::vector<block_cause> block_causes() const {
+    auto all = backend_->causes().snapshot();
+    std::sort(all.begin(), all.end(), [](auto const& a, auto const& b) {
+      return a.count > b.count;
+    });
+    return all;
+  }
+
+  // How many virtual processors it has.
+  [[nodiscard]] unsigned processors() const noexcept {
+    return runtime_->processor_count();
+  }
+
+ private:
+  static std::vector<int> checked_cpus(scheduler_options const& options) {
+    if (options.processors > detail::core::most_processors)
+      throw_system_error(EINVAL, "use that many processors");
+    if (options.max_activations >= ACTIVATIONS_INDEX_NONE)
+      throw_system_error(EINVAL, "use that many activations");
+    if (options.slice.count() < 0)
+      throw_system_error(EINVAL, "use a negative slice");
+    auto const wanted =
+        options.model == threading::many_to_one ? 1 : options.processors;
+    return detail::choose_cpus(wanted);
+  }
+
+  scheduler(scheduler_options const& options, std::vector<int> cpus) {
+    auto const processors = static_cast<std::uint32_t>(cpus.size());
+    auto most = options.max_activations == 0 ? default_max_activations
+                                             : options.max_activations;
+    most = std::max(most, processors);
+    bool const hand_over = options.model == threading::many_to_many;
+    if (!hand_over) most = processors;
+    runtime_ = std::make_unique<detail::runtime>(
+        processors, most, options.stack_bytes, options.model);
+    portable_options backend;
+    backend.most_activations = most;
+    backend.slice = hand_over ? options.slice : std::chrono::nanoseconds{0};
+    backend.strict = options.strict;
+    backend.hand_over = hand_over;
+    backend_ = std::make_unique<portable_backend>(*runtime_, std::move(cpus),
+                                                  backend);
+    detail::stack_overflow_reporter::install(&who_overflowed);
+  }
+
+  // Called in a signal handler.
+  static bool who_overflowed(detail::stack_owner& owner) noexcept {
+    detail::activation const* const self = detail::current_activation();
+    if (self == nullptr || self->current == nullptr) return false;
+    owner.id = self->current->id;
+    owner.name = self->current->name;
+    owner.where = self->current->memory;
+    return true;
+  }
+
+  [[nodiscard]] bool is_inside() const noexcept {
+    return detail::current_runtime() == runtime_.get();
+  }
+
+  std::unique_ptr<detail::runtime> runtime_;
+  std::unique_ptr<portable_backend> backend_;
+};
+
+}  // namespace activations

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What a scheduler counts.  All are totals since it started unless they say
+// "now"; they are read without stopping anybody, so sums may be off by what
+// happens meanwhile.
+#pragma once
+
+#include <cstdint>
+
+#include <activations/portable_backend.hpp>
+
+namespace activations {
+
+struct scheduler_statistics {
+  std::uint64_t spawned = 0;   // user threads and tasks
+  std::uint64_t finished = 0;  // of these
+  std::uint64_t switches = 0;  // voluntary, between stacks
+  std::uint64_t steals = 0;    // from another processor's queue
+  portable_statistics portable{};  // hand-overs and kernel threads
+  detail::stack_pool_statistics stacks{};
+};
+
+}  // namespace activations

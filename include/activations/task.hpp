@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// task<T>: a lazy coroutine.  It starts when it is awaited, forked or spawned,
+// runs on whatever processor is free, and needs no stack while it waits.
+//
+// A task runs on the stack of a carrier, an internal user thread.  It may call
+// anything: a system call that blocks hands the processor on, and a blocking
+// wait (mutex::lock, this_thread::sleep_for) parks the carrier with the task
+// inside.  The async_ forms wait with the frame alone.
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include <activations/detail/core.hpp>
+#include <activations/detail/deadline.hpp>
+#include <activations/detail/runtime.hpp>
+#include <activations/detail/thread_block.hpp>
+#include <activations/detail/waiter.hpp>
+
+namespace activations {
+
+template <class T = void>
+class [[nodiscard]] task;
+template <class T = void>
+class join_handle;
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_task = false;
+template <class T>
+inline constexpr bool is_task<task<T>> = true;
+
+// Frames come from the activation's cache.
+struct frame_allocation {
+  static void* operator new(std::size_t bytes) {
+    activation* const self = current_activation();
+    return self == nullptr
+               ? ::operator new(frame_cache::rounded(bytes))
+               : self->frames.allocate(bytes);
+  }
+  static void operator delete(void* memory, std::size_t bytes) noexcept {
+    activation* const self = current_activation();
+    if (self == nullptr)
+      ::operator delete(memory);
+    else
+      self->frames.release(memory, bytes);
+  }
+};
+
+// What follows when a task has ended.
+struct task_promise_base : task_header, frame_allocation {
+  // Who goes on: given the ended task, returns what to resume.
+  using continuation =
+      std::coroutine_handle<> (*)(task_promise_base& ended) noexcept;
+
+  continuation then = nullptr;
+  void* then_argument = nullptr;
+  std::exception_ptr error;
+
+  std::suspend_always initial_suspend() noexcept { return {}; }
+
+  struct final_awaiter {
+    bool await_ready() noexcept { return false; }
+    template <class Promise>
+    std::coroutine_handle<> await_suspend(
+        std::coroutine_handle<Promise> ended) noexcept {
+      task_promise_base& self = ended.promise();
+      return self.then(self);
+    }
+    void await_resume() noexcept {}
+  };
+  final_awaiter final_suspend() noexcept { return {}; }
+
+  void unhandled_exception() noexcept { error = std::current_exception(); }
+};
+
+template <class T>
+struct task_promise : task_promise_base {
+  task<T> get_return_object() noexcept;
+
+  template <class U>
+    requires std::convertible_to<U, T>
+  void return_value(U&& value) {
+    result.emplace(std::forward<U>(value));
+  }
+  T take() {
+    if (error != nullptr) [[unlikely]]
+      std::rethrow_exception(std::move(error));
+    if constexpr (std::is_reference_v<T>)
+      return *result;
+    else
+      return std::move(*result);
+  }
+
+  struct reference_box {
+    std::remove_reference_t<T>* address = nullptr;
+    void emplace(T value) noexcept { address = std::addressof(value); }
+    T operator*() const noexcept { return static_cast<T>(*address); }
+  };
+  std::conditional_t<std::is_reference_v<T>, reference_box, std::optional<T>>
+      result;
+};
+
+template <>
+struct task_promise<void> : task_promise_base {
+  task<void> get_return_object() noexcept;
+  void return_void() noexcept {}
+  void take() {
+    if (error != nullptr) [[unlikely]]
+      std::rethrow_exception(std::move(error));
+  }
+};
+
+}  // namespace detail
+
+// Requires   awaited, forked or spawned at most once; not destroyed between
+//            its start and its end.
+// Errors     an exception that leaves the coroutine is rethrown to whoever
+//            awaits it.
+// Cost       one frame, from a cache of the processor's; start and end are
+//            symmetric transfers.
+template <class T>
+class [[nodiscard]] task {
+ public:
+  using promise_type = detail::task_promise<T>;
+  using value_type = T;
+
+  task() noexcept = default;
+  task(task&& other) noexcept
+      : handle_(std::exchange(other.handle_, nullptr)) {}
+  task& operator=(task&& other) noexcept {
+    if (this != &other) {
+      if (handle_) handle_.destroy();
+      handle_ = std::exchange(other.handle_, nullptr);
+    }
+    return *this;
+  }
+  ~task() {
+    if (handle_) handle_.destroy();
+  }
+
+  [[nodiscard]] explicit operator bool() const noexcept {
+    return handle_ != nullptr;
+  }
+
+  auto operator co_await() && noexcept {
+    struct awaiter {
+      std::coroutine_handle<promise_type> child;
+
+      bool await_ready() noexcept { return false; }
+      std::coroutine_handle<> await_suspend(
+          std::coroutine_handle<> parent) noexcept {
+        auto& promise = child.promise();
+        promise.then_argument = parent.address();
+        promise.then = [](detail::task_promise_base& ended) noexcept {
+          return std::coroutine_handle<>::from_address(ended.then_argument);
+        };
+        return child;
+      }
+      T await_resume() { return child.promise().take(); }
+    };
+    return awaiter{handle_};
+  }
+
+  // For the library: the coroutine, not yet started, and with release() the
+  // duty to destroy it.
+  [[nodiscard]] std::coroutine_handle<promise_type> native_handle()
+      const noexcept {
+    return handle_;
+  }
+  std::coroutine_handle<promise_type> release() noexcept {
+    return std::exchange(handle_, nullptr);
+  }
+
+ private:
+  friend promise_type;
+  explicit task(std::coroutine_handle<promise_type> handle) noexcept
+      : handle_(handle) {}
+  std::coroutine_handle<promise_type> handle_ = nullptr;
+};
+
+namespace detail {
+
+template <class T>
+task<T> task_promise<T>::get_return_object() noexcept {
+  auto const handle =
+      std::coroutine_handle<task_promise<T>>::from_promise(*this);
+  frame = handle.address();
+  return task<T>(handle);
+}
+inline task<void> task_promise<void>::get_return_object() noexcept {
+  auto const handle =
+      std::coroutine_handle<task_promise<void>>::from_promise(*this);
+  frame = handle.address();
+  return task<void>(handle);
+}
+
+// A spawned task: the coroutine, its scheduler, and who waits.  Two holders,
+// the running task and the handle; the last one destroys the frame.
+struct spawned_block {
+  explicit spawned_block(core& owner) noexcept : home(&owner) {}
+
+  core* home;
+  std::atomic<waiter*> joiner{nullptr};
+  std::atomic<std::uint32_t> holders{2};
+  task_promise_base* promise = nullptr;
+
+  waiter* finished() noexcept { return reinterpret_cast<waiter*>(this); }
+  [[nodiscard]] bool is_done() noexcept {
+    return joiner.load(std::memory_order::acquire) == finished();
+  }
+  // False: it has ended already.  Else w will be notified.
+  bool listen(waiter& w) noexcept {
+    waiter* none = nullptr;
+    return joiner.compare_exchange_strong(none, &w,
+                                          std::memory_order::acq_rel,
+                                          std::memory_order::acquire);
+  }
+  void finish() noexcept {
+    waiter* const waiting =
+        joiner.exchange(finished(), std::memory_order::acq_rel);
+    if (waiting != nullptr) waiting->notify();
+    drop();
+  }
+  void drop() noexcept {
+    if (holders.fetch_sub(1, std::memory_order::acq_rel) != 1) return;
+    std::coroutine_handle<>::from_address(promise->frame).destroy();
+    delete this;
+  }
+};
+
+}  // namespace detail
+
+// The other end of scheduler::spawn(task).  Destroying it lets the task run
+// on; an exception of the task is then dropped with its result.
+template <class T>
+class [[nodiscard]] join_handle {
+ public:
+  join_handle() noexcept = default;
+  join_handle(join_handle&& other) noexcept
+      : block_(std::exchange(other.block_, nullptr)) {}
+  join_handle& operator=(join_handle&& other) noexcept {
+    if (this != &other) {
+      detach();
+      block_ = std::exchange(other.block_, nullptr);
+    }
+    return *this;
+  }
+  ~join_handle() { detach(); }
+
+  [[nodiscard]] bool joinable() const noexcept { return block_ != nullptr; }
+  [[nodiscard]] bool is_done() const noexcept {
+    return block_ != nullptr && block_->is_done();
+  }
+
+  // Waits for the end; returns the result or rethrows.  Once.
+  // Context: user thread, task (parks the carrier), plain kernel thread.
+  T join() {
+    ACTIVATIONS_ASSERT(block_ != nullptr);
+    detail::waiter self;
+    if (block_->listen(self)) self.wait();
+    return take();
+  }
+
+  // co_await std::move(handle): as join, for tasks.
+  auto operator co_await() && noexcept {
+    ACTIVATIONS_ASSERT(block_ != nullptr);
+    return awaiter{*this, std::nullopt};
+  }
+
+  void detach() noexcept {
+    if (block_ != nullptr) std::exchange(block_, nullptr)->drop();
+  }
+
+ private:
+  friend class scheduler;
+  explicit join_handle(detail::spawned_block* block) noexcept
+      : block_(block) {}
+
+  struct awaiter {
+    join_handle& handle;
+    std::optional<detail::waiter> self;
+
+    bool await_ready() noexcept { return handle.block_->is_done(); }
+    // Out of line: see detail/async_wait.hpp.
+    template <std::derived_from<detail::runnable> Promise>
+    [[gnu::noinline]] bool await_suspend(
+        std::coroutine_handle<Promise> waiting) noexcept {
+      self.emplace(static_cast<detail::runnable&>(waiting.promise()));
+      return handle.block_->listen(*self);
+    }
+    T await_resume() { return handle.take(); }
+  };
+
+  T take() {
+    struct release {
+      detail::spawned_block* block;
+      ~release() { block->drop(); }
+    } const at_end{std::exchange(block_, nullptr)};
+    return static_cast<detail::task_promise<T>*>(at_end.block->promise)
+        ->take();
+  }
+
+  detail::spawned_block* block_ = nullptr;
+};
+
+namespace detail {
+
+// Starts a task on its own.  Context: any thread.  Throws std::bad_alloc.
+template <class T>
+spawned_block* start_task(core& home, task<T>&& work) {
+  ACTIVATIONS_ASSERT(static_cast<bool>(work));
+  auto* const block = new spawned_block(home);
+  auto& promise = work.release().promise();  // the block owns it from here
+  block->promise = &promise;
+  promise.then_argument = block;
+  promise.then =
+      [](task_promise_base& ended) noexcept -> std::coroutine_handle<> {
+    auto* const mine = static_cast<spawned_block*>(ended.then_argument);
+    core& scheduler = *mine->home;
+    mine->finish();
+    scheduler.count_finished();
+    return std::noop_coroutine();
+  };
+  home.count_spawned();
+  home.make_runnable(promise);
+  return block;
+}
+
+}  // namespace detail
+
+namespace detail {
+
+struct yield_awaiter {
+  bool await_ready() noexcept { return false; }
+  // Out of line: another processor may resume the task, and free the frame,
+  // while this still runs.
+  template <std::derived_from<runnable> Promise>
+  [[gnu::noinline]] void await_suspend(
+      std::coroutine_handle<Promise> self) noexcept {
+    current_activation()->home->make_runnable(self.promise());
+  }
+  void await_resume() noexcept {}
+};
+
+}  // namespace detail
+
+// co_await async_yield(): other work goes first.  Context: a task.
+[[nodiscard]] inline detail::yield_awaiter async_yield() noexcept {
+  return {};
+}
+
+namespace detail {
+
+struct task_sleep : waiter, timer_node {
+  task_sleep(runnable& task, std::uint64_t when) noexcept : waiter(task) {
+    deadline_ns = when;
+    timer_node::expire = [](timer_node& due) noexcept {
+      static_cast<task_sleep&>(due).waiter::expire();
+    };
+  }
+  void start() noexcept {
+    core& scheduler = *home();
+    disabled_region const region;
+    if (scheduler.timers().add(*this))
+      scheduler.lender().timer_set(deadline_ns);
+  }
+};
+
+struct sleep_awaiter {
+  steady_time when;
+  std::optional<task_sleep> node;
+
+  bool await_ready() noexcept {
+    return when <= std::chrono::steady_clock::now();
+  }
+  template <std::derived_from<runnable> Promise>
+  [[gnu::noinline]] void await_suspend(
+      std::coroutine_handle<Promise> self) noexcept {
+    node.emplace(self.promise(), static_cast<std::uint64_t>(
+                                     when.time_since_epoch().count()));
+    node->start();
+  }
+  void await_resume() noexcept {}
+};
+
+}  // namespace detail
+
+// co_await async_sleep_until(t), async_sleep_for(d): waits with the frame
+// alone.  Context: a task.
+[[nodiscard]] inline detail::sleep_awaiter async_sleep_until(
+    detail::steady_time when) noexcept {
+  return {when, std::nullopt};
+}
+
+template <class Rep, class Period>
+[[nodiscard]] auto async_sleep_for(
+    std::chrono::duration<Rep, Period> const& duration) {
+  return async_sleep_until(detail::deadline_after(duration));
+}
+
+}  // namespace activations
