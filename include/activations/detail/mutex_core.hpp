@@ -20,6 +20,8 @@ struct native_mutex : native_wait {
   using owner = lock_owner;
   // A few hundred cycles: a short critical section and its way here.
   static constexpr int spin_turns = 6;
+  static constexpr std::chrono::nanoseconds overtaking_limit =
+      std::chrono::milliseconds(1);
   static steady_time now() noexcept { return std::chrono::steady_clock::now(); }
 };
 
@@ -88,9 +90,6 @@ class mutex_core {
     bool is_due = false;
     result outcome = result::none;  // published by notify()
   };
-
-  static constexpr std::chrono::nanoseconds overtaking_limit =
-      std::chrono::milliseconds(1);
 
   mutex_core() = default;
   mutex_core(mutex_core const&) = delete;
@@ -332,7 +331,7 @@ class mutex_core {
   static bool is_overtaken_too_long(steady_time& since) noexcept {
     auto const now = Seam::now();
     if (since == steady_time{}) since = now;
-    return now - since >= overtaking_limit;
+    return now - since >= Seam::overtaking_limit;
   }
 
   typename Seam::template atomic<word> word_{0};

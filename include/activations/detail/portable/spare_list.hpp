@@ -41,6 +41,7 @@ class spare_list {
       auto const index = static_cast<std::uint32_t>(head);
       if (index == ACTIVATIONS_INDEX_NONE) return nullptr;
       activation* const top = home.activation_at(index);
+      if (top == nullptr) return nullptr;  // never: entries do not go away
       auto const below = top->next_spare.load(std::memory_order::relaxed);
       if (head_.compare_exchange_weak(head, successor(head, below),
                                       std::memory_order::acquire,    // E1
