@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cstddef>
 
+#include <activations/detail/context.hpp>
+
 namespace activations::detail {
 
 // Words written by different threads are kept this far apart.
@@ -42,15 +44,7 @@ struct std_atomics {
   using slot = atomic_slot<T>;
 
   // One turn of a loop that waits for another thread's next instruction.
-  static void pause() noexcept {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("isb" ::: "memory");
-#elif defined(__riscv)
-    asm volatile(".insn i 0x0F, 0, x0, x0, 0x010" ::: "memory");  // pause
-#endif
-  }
+  static void pause() noexcept { arch::cpu_relax(); }
 };
 
 }  // namespace activations::detail
