@@ -33,7 +33,7 @@ void tasks(benchmark::State& state) {
     benchmark::DoNotOptimize(scheduler.run([] { return fib_task(depth); }));
   count_forks(state);
 }
-BENCHMARK(tasks)->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK(tasks)->Arg(1)->Arg(2)->MeasureProcessCPUTime()->UseRealTime();
 
 long fib_call(long n) {
   if (n < 2) return n;
@@ -49,7 +49,11 @@ void plain_callables(benchmark::State& state) {
     benchmark::DoNotOptimize(scheduler.run([] { return fib_call(depth); }));
   count_forks(state);
 }
-BENCHMARK(plain_callables)->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK(plain_callables)
+    ->Arg(1)
+    ->Arg(2)
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
 
 }  // namespace
 

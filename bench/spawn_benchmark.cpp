@@ -12,7 +12,7 @@ namespace act = activations;
 void kernel_thread(benchmark::State& state) {
   for (auto _ : state) std::thread([] {}).join();
 }
-BENCHMARK(kernel_thread)->UseRealTime();
+BENCHMARK(kernel_thread)->MeasureProcessCPUTime()->UseRealTime();
 
 void user_thread(benchmark::State& state) {
   act::scheduler scheduler({.processors = 2});
@@ -20,7 +20,7 @@ void user_thread(benchmark::State& state) {
     for (auto _ : state) act::user_thread([] {}).join();
   });
 }
-BENCHMARK(user_thread)->UseRealTime();
+BENCHMARK(user_thread)->MeasureProcessCPUTime()->UseRealTime();
 
 act::task<> nothing() {
   co_return;
@@ -34,7 +34,7 @@ void spawned_task(benchmark::State& state) {
   act::scheduler scheduler({.processors = 2});
   scheduler.spawn(spawn_often(scheduler, state)).join();
 }
-BENCHMARK(spawned_task)->UseRealTime();
+BENCHMARK(spawned_task)->MeasureProcessCPUTime()->UseRealTime();
 
 act::task<> await_often(benchmark::State& state) {
   for (auto _ : state) co_await nothing();
@@ -45,7 +45,7 @@ void awaited_task(benchmark::State& state) {
   act::scheduler scheduler({.processors = 2});
   scheduler.spawn(await_often(state)).join();
 }
-BENCHMARK(awaited_task)->UseRealTime();
+BENCHMARK(awaited_task)->MeasureProcessCPUTime()->UseRealTime();
 
 }  // namespace
 

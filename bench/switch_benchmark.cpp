@@ -46,7 +46,7 @@ void yield_pair(benchmark::State& state) {
     over = true;
   });
 }
-BENCHMARK(yield_pair);
+BENCHMARK(yield_pair)->MeasureProcessCPUTime();
 
 act::task<> yield_until(bool& over) {
   while (!over) co_await act::async_yield();
@@ -65,7 +65,7 @@ void async_yield_pair(benchmark::State& state) {
   scheduler.spawn(yield_often(state, over)).join();
   other.join();
 }
-BENCHMARK(async_yield_pair);
+BENCHMARK(async_yield_pair)->MeasureProcessCPUTime();
 
 }  // namespace
 

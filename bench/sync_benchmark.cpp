@@ -21,7 +21,7 @@ void uncontended_mutex(benchmark::State& state) {
     for (auto _ : state) std::lock_guard hold(mutex);
   });
 }
-BENCHMARK(uncontended_mutex);
+BENCHMARK(uncontended_mutex)->MeasureProcessCPUTime();
 
 // The primitives also serve plain kernel threads.
 void mutex_of_a_kernel_thread(benchmark::State& state) {
@@ -39,7 +39,7 @@ void uncontended_semaphore(benchmark::State& state) {
     }
   });
 }
-BENCHMARK(uncontended_semaphore);
+BENCHMARK(uncontended_semaphore)->MeasureProcessCPUTime();
 
 // An iteration is there and back: two hand-offs.
 void mutex_and_condition_variable_exchange(benchmark::State& state) {
@@ -65,7 +65,11 @@ void mutex_and_condition_variable_exchange(benchmark::State& state) {
     changed.notify_all();
   });
 }
-BENCHMARK(mutex_and_condition_variable_exchange)->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK(mutex_and_condition_variable_exchange)
+    ->Arg(1)
+    ->Arg(2)
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
 
 void semaphore_exchange(benchmark::State& state) {
   on_scheduler(static_cast<unsigned>(state.range(0)), [&] {
@@ -86,7 +90,11 @@ void semaphore_exchange(benchmark::State& state) {
     ping.release();
   });
 }
-BENCHMARK(semaphore_exchange)->Arg(1)->Arg(2)->UseRealTime();
+BENCHMARK(semaphore_exchange)
+    ->Arg(1)
+    ->Arg(2)
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
 
 }  // namespace
 
