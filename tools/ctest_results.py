@@ -14,7 +14,9 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
+# Of a stage in which everything fails, a few tell enough; CTest's log has all.
 OUTPUT_LINES = 40
+SHOWN_FAILURES = 8
 
 
 def skip_reason(output):
@@ -60,7 +62,8 @@ def main():
         counts[status] += 1
         if status == "fail":
             print(f"-- FAILED {name}")
-            for line in detail.splitlines()[-OUTPUT_LINES:]:
+            shown = detail.splitlines()[-OUTPUT_LINES:]
+            for line in shown if counts["fail"] <= SHOWN_FAILURES else []:
                 print(f"   {line}")
         lines.append(f"{status}\t{name}" + (f"\t{detail}" if status == "skip" else ""))
     if not cases:

@@ -148,13 +148,22 @@ python_scripts() {
   done
 }
 
+# Directly or through another header.
 umbrella() {
-  local name
+  local seen=' ' queue=(activations.hpp) name
+  while [[ ${#queue[@]} -gt 0 ]]; do
+    name=${queue[0]}
+    queue=("${queue[@]:1}")
+    [[ $seen != *" $name "* ]] || continue
+    seen+="$name "
+    mapfile -t -O "${#queue[@]}" queue < <(
+      sed -nE 's#^ *\# *include <activations/(.*)>#\1#p' \
+        "include/activations/$name"
+    )
+  done
   for name in include/activations/*.hpp; do
     name=${name##*/}
-    [[ $name == activations.hpp ]] ||
-      grep -qx "#include <activations/$name>" include/activations/activations.hpp ||
-      echo "activations.hpp does not include $name"
+    [[ $seen == *" $name "* ]] || echo "activations.hpp does not reach $name"
   done
 }
 
@@ -198,7 +207,7 @@ rule machine_words "no path of this machine, no package host"
 rule readme_opening "README opens with the name and the two commands"
 rule readme_program "README shows examples/01_hello.cpp byte for byte"
 rule version "VERSION, config.hpp and CHANGES.md agree"
-rule umbrella "activations.hpp includes every public header"
+rule umbrella "activations.hpp brings every public header"
 rule links "links between documents lead somewhere"
 rule shell_scripts "shellcheck finds nothing"
 rule python_scripts "Python scripts parse"
