@@ -351,10 +351,12 @@ class portable_backend final : public detail::backend {
     std::atomic<std::uint32_t> births{0};  // made, and not parked yet
     detail::watcher sentinel;
     std::atomic<bool> sentinel_enabled{false};
+    std::atomic<std::uint64_t> beats{0};  // turns of the sentinel's loop
     pthread_t sentinel_thread{};
     bool has_sentinel = false;
     // The monitor's memory of the last tick.
     std::uint64_t seen_dispatches = 0;
+    std::uint64_t seen_beats = 0;
     std::uint64_t seen_since_ns = 0;
     std::uint32_t misses = 0;
     std::uint64_t probe_at_ns = 0;
@@ -779,6 +781,7 @@ class portable_backend final : public detail::backend {
     }
     std::uint64_t sent_for = 0;
     while (!helpers_end_.load(std::memory_order::acquire)) {
+      here.beats.fetch_add(1, std::memory_order::relaxed);
       if (!here.sentinel_enabled.load(std::memory_order::relaxed)) {
         here.sentinel.sleep_unlisted();
         continue;
@@ -846,16 +849,21 @@ class portable_backend final : public detail::backend {
   bool inspect_processors() {
     bool found = false;
     auto const now = detail::monotonic_ns();
+    auto const slice = static_cast<std::uint64_t>(options_.slice.count());
     for (std::uint32_t i = 0; i < processor_count(); ++i) {
       lane& here = lanes_[i];
       detail::processor& p = core_.processor_at(i);
+      if (here.probe_at_ns != 0 && now >= here.probe_at_ns)
+        enable_sentinel(here);
+      auto const beats = here.beats.load(std::memory_order::relaxed);
+      bool const sentinel_ran = beats != here.seen_beats;
+      here.seen_beats = beats;
       detail::processor_view const seen = p.view();
       auto const dispatches =
           p.control->dispatches.load(std::memory_order::relaxed) + seen.tag();
       if (dispatches != here.seen_dispatches) {
         here.seen_dispatches = dispatches;
         here.seen_since_ns = now;
-        continue;
       }
       if (!seen.is_running()) continue;
       detail::activation& owner = *core_.activation_at(seen.owner());
@@ -863,37 +871,36 @@ class portable_backend final : public detail::backend {
       activations_cause cause{};
       auto const activity = activity_of(owner, &cause);
       if (activity == detail::thread_activity::blocked) {
-        found |= relieve(i, p, seen, owner, cause);
-      } else if (options_.slice.count() > 0 &&
-                 now - here.seen_since_ns >=
-                     static_cast<std::uint64_t>(options_.slice.count())) {
+        if (!sentinel_ran && here.sentinel_enabled.load()) {
+          if (++here.misses >= 3) disable_sentinel(here);
+        } else {
+          here.misses = 0;
+        }
+        relieve(i, p, seen, owner, cause);
+        found = true;
+      } else if (slice > 0 && now - here.seen_since_ns >= slice) {
         preempt_signal_->send(owner.tid);
       }
-      if (here.probe_at_ns != 0 && now >= here.probe_at_ns)
-        enable_sentinel(here);
     }
     return found;
   }
 
-  // The owner of p is blocked, work waits, and the sentinel did not see it.
-  bool relieve(std::uint32_t index, detail::processor& p,
+  // The owner of p is blocked and work waits.
+  void relieve(std::uint32_t index, detail::processor& p,
                detail::processor_view seen, detail::activation& owner,
                activations_cause const& cause) {
-    lane& here = lanes_[index];
-    if (here.sentinel_enabled.load() && ++here.misses >= 2)
-      disable_sentinel(here);
     if (detail::activation* const spare = pop_spare(index)) {
       owner.info->cause = cause;
       causes_.add(cause, 1);
       count(monitor_takes_);
       send(*spare, detail::order::take, p, seen.word);
-      return true;
+      return;
     }
     count(no_spare_);
     // No spare: a stopped activation, which may hold what the others wait
     // for, goes on in its place (P6).
     detail::activation* const stopped = extract_stopped();
-    if (stopped == nullptr) return true;
+    if (stopped == nullptr) return;
     pin(*stopped, p.index);
     stopped->predecessor = owner.index;
     if (detail::transfer_processor(p.info->word, seen, stopped->index)) {
@@ -904,7 +911,6 @@ class portable_backend final : public detail::backend {
       core_.inject(*stopped);
       core_.notify();
     }
-    return true;
   }
 
   // The oldest runnable activation in any queue, or null.

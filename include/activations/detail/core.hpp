@@ -162,7 +162,9 @@ class core {
       return disabled_region::leave(landed());
     }
     if (self.predecessor != ACTIVATIONS_INDEX_NONE) home.adopt(self);
-    runnable* const next = home.pick_here(self);
+    runnable* next = home.pick_here(self);
+    // A queue elsewhere is somebody waiting, too.
+    if (next == nullptr) next = home.steal(self, false);
     if (next == nullptr) return disabled_region::leave(self);
     self.after = &requeue;
     self.after_argument = &leaving;
@@ -446,6 +448,7 @@ class core {
     control.dispatches.store(
         control.dispatches.load(std::memory_order::relaxed) + 1,
         std::memory_order::relaxed);
+    activation_counters::add(self.counters.switches);
     if (self.home->lost_.load(std::memory_order::relaxed) != 0) [[unlikely]]
       control.segment_start_ns.store(monotonic_ns(),
                                      std::memory_order::relaxed);
@@ -461,9 +464,10 @@ class core {
         std::exchange(self.predecessor, ACTIVATIONS_INDEX_NONE);
     activation* const before = activation_at(index);
     if (before == nullptr || before == &self) return;
-    runnable* first = nullptr;
-    while (before->ring.steal_into(self.ring, first) != 0)
-      if (!self.ring.push(first)) injected_.push(first);
+    // In order, so that nobody is overtaken by adoptions.  What does not fit
+    // stays with `before`, who looks for a processor when it comes back.
+    if (before->ring.move_into(self.ring, std::memory_order::seq_cst) > 1)
+      notify();
   }
 
   // Moves what is in self's ring to where others look.
@@ -524,8 +528,11 @@ class core {
 
   // Own ring and what foreign threads sent, and timers that are due.
   runnable* pick_here(activation& self) noexcept {
-    auto const tick = ++self.tick;
-    if (tick % injected_period == 0) [[unlikely]]
+    ++self.tick;
+    // Counted by processor: an activation may serve one dispatch and block.
+    auto const served =
+        self.lent->control->dispatches.load(std::memory_order::relaxed);
+    if (served % injected_period == 0) [[unlikely]]
       if (runnable* const item = take_injected(self)) return item;
     if (timers_.earliest_ns() != no_deadline) expire_timers(self);
     if (runnable* const item = self.ring.pop()) return item;

@@ -143,6 +143,40 @@ class run_ring {
     }
   }
 
+  // The owner of `mine` moves all of this ring, in order, to the end of
+  // `mine`, as far as there is room there. Returns how many.
+  // Requires: &mine != this.
+  std::size_t move_into(
+      run_ring& mine,
+      std::memory_order publish = std::memory_order::release) noexcept {
+    assert(&mine != this);
+    // Relaxed, all as in steal_into.
+    auto const end = mine.tail_.load(std::memory_order::relaxed);
+    auto const most = mine.fresh_room(end);
+    auto h = head_.load(std::memory_order::relaxed);
+    for (;;) {
+      auto const t = tail_.load(std::memory_order::seq_cst);  // E1 E3
+      auto n = t - h;
+      if (static_cast<std::int64_t>(n) <= 0 || most == 0) return 0;
+      if (n > Capacity) {  // h is from long before t
+        h = head_.load(std::memory_order::relaxed);
+        continue;
+      }
+      if (n > most) n = most;
+      for (position i = 0; i < n; ++i)
+        mine.slots_[index(end + i)].store(
+            slots_[index(h + i)].load(std::memory_order::relaxed),
+            std::memory_order::relaxed);
+      if (head_.compare_exchange_strong(h, h + n,
+                                        std::memory_order::release,    // E2
+                                        std::memory_order::relaxed)) {  // retry
+        mine.tail_.store(end + n, publish);  // E1 E3
+        return static_cast<std::size_t>(n);
+      }
+      Atomics::pause();
+    }
+  }
+
   // Owner. At least this many pushes will succeed.
   [[nodiscard]] std::uint32_t room() noexcept {
     // Relaxed: our own word.
