@@ -255,7 +255,7 @@ TEST_P(StackGuardOfAnyKind, HundredThousandStacksLiveOnDefaultLimits) {
   stack_pool pool(with_policy(GetParam()));
   std::vector<stack> all;
   for (std::size_t i = 0; i < count; ++i) {
-    all.push_back(pool.allocate(minimum_stack_bytes));
+    all.push_back(pool.allocate());
     ASSERT_TRUE(all.back());
     *(all.back().top() - 1) = std::byte{1};
   }

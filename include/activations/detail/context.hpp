@@ -119,8 +119,8 @@ ACTIVATIONS_SWITCH_FUNCTION void context_enter(
 // Suspends `from`, which must be the running context, and continues `to`.
 // Returns when `from` is continued, perhaps by another kernel thread: an
 // address of a thread_local from before is then wrong.
-// Cost: 4 ns here, of which 3.3 is reading MXCSR (tests/context_test.cpp,
-// --gtest_also_run_disabled_tests --gtest_filter='*Cost*').
+// Cost: 4.1 ns on a Zen 5 at 2.6 GHz, of which reading MXCSR is 3.3, beside
+// 4.6 for Boost 1.74's jump_fcontext (build target switch_cost).
 ACTIVATIONS_SWITCH_FUNCTION void context_switch(context& from,
                                                 context& to) noexcept {
 #if ACTIVATIONS_ASAN

@@ -137,6 +137,11 @@ class stack_pool {
         page_guards += each->slots()[i].guard == guard_kind::pages;
       }
       guard_pages_in_use.fetch_sub(page_guards, std::memory_order::relaxed);
+#if ACTIVATIONS_ASAN
+      // Marks of abandoned frames would outlive the mapping. While the pool
+      // lives, context_make clears them.
+      __asan_unpoison_memory_region(each, each->bytes);
+#endif
       ::munmap(each, each->bytes);
       each = next;
     }
@@ -190,7 +195,9 @@ class stack_pool {
 
   // Takes a stack of this pool back; any other is ignored.
   // Cost: a lock and a list operation; one system call beyond warm_stacks.
-  void release(stack const& s) noexcept { release_some({&s, 1}); }
+  void release(stack const& s) noexcept {
+    release_some({&s, 1});
+  }
 
   void release_some(std::span<stack const> stacks) noexcept {
     stack_slot* beyond = nullptr;
@@ -198,9 +205,6 @@ class stack_pool {
       std::lock_guard const guard(lock_);
       for (stack const& each : stacks) {
         if (each.slot == nullptr) continue;
-#if ACTIVATIONS_ASAN
-        __asan_unpoison_memory_region(each.base, each.size);
-#endif
         --live_;
         auto& warm = classes_[each.slot->size_class].warm;
         if (warm.count < options_.warm_stacks) {
@@ -476,7 +480,8 @@ class stack_pool {
 
 // Stacks of the default size that one activation keeps at hand. Owner only,
 // no atomics. Its stacks count as live in the pool.
-// Cost: about 2 ns to allocate or release, the pool's cost once in eight.
+// Cost: 7 ns for allocate and release together on a Zen 5 at 2.6 GHz, where the
+// pool takes 22 (build target switch_cost); the pool's cost once in eight.
 class stack_cache {
  public:
   stack_cache() = default;
@@ -508,9 +513,6 @@ class stack_cache {
         stacks_[i - batch] = stacks_[i];
       count_ -= batch;
     }
-#if ACTIVATIONS_ASAN
-    __asan_unpoison_memory_region(s.base, s.size);
-#endif
     stacks_[count_++] = s;
   }
 
