@@ -5,8 +5,8 @@
 # Every Debian package that anything here needs, by what needs it.
 # shellcheck disable=SC2034  # used by the scripts that source this file
 packages_build=(
-  cmake g++-12 libbenchmark-dev libgtest-dev ninja-build pkg-config python3
-  libcpp-httplib-dev liblmdb-dev libsqlite3-dev nlohmann-json3-dev
+  cmake g++-12 libbenchmark-dev libcli11-dev libcpp-httplib-dev libgtest-dev
+  liblmdb-dev libsqlite3-dev ninja-build nlohmann-json3-dev pkg-config python3
 )
 # shellcheck disable=SC2034
 packages_clang=(clang-19 libclang-rt-19-dev lld-19)
