@@ -180,7 +180,7 @@ namespace detail {
 struct fork_state {
   std::atomic<std::uint32_t> open;
   std::uint32_t count;
-  std::uint32_t offered = 0;   // siblings that went into the deque
+  std::uint32_t offered = 0;  // siblings that went into the deque
   std::uint32_t by_chain = 0;
   void* parent = nullptr;
 

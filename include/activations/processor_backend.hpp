@@ -17,28 +17,37 @@
 namespace activations {
 
 template <class B>
-concept processor_backend =
-    std::derived_from<B, detail::backend> &&
+concept processor_backend = std::derived_from<B, detail::backend> &&
     requires(B backend, B const& described, detail::activation& self,
              detail::activation& other, std::uint64_t deadline_ns,
              detail::after_switch after, void* argument) {
-      // Lost its processor while blocked: may it have one again?
-      { backend.reclaim(self) } noexcept -> std::same_as<bool>;
-      // Becomes a spare; false when the scheduler ends.
-      { backend.park(self) } noexcept -> std::same_as<bool>;
-      // Owns a processor and has no work.
-      { backend.idle(self, deadline_ns) } noexcept -> std::same_as<void>;
-      // One call: the processor to `other`, then park.
-      { backend.switch_to(self, other) } noexcept -> std::same_as<bool>;
-      // Stops here, on behalf of a slice or a kick.
-      { backend.stop(self, after, argument) } noexcept -> std::same_as<bool>;
-      { backend.wait_pinned(self, after, argument) } noexcept;
-      { backend.resume_pinned(other) } noexcept;
-      // News for processors that are not looking.
-      { backend.wake_idle() } noexcept -> std::same_as<bool>;
-      { backend.watch() } noexcept -> std::same_as<void>;
-      { backend.timer_set(deadline_ns) } noexcept -> std::same_as<void>;
-      { described.describe() } -> std::convertible_to<std::string>;
-    };
+  // Lost its processor while blocked: may it have one again?
+  { backend.reclaim(self) }
+  noexcept->std::same_as<bool>;
+  // Becomes a spare; false when the scheduler ends.
+  { backend.park(self) }
+  noexcept->std::same_as<bool>;
+  // Owns a processor and has no work.
+  { backend.idle(self, deadline_ns) }
+  noexcept->std::same_as<void>;
+  // One call: the processor to `other`, then park.
+  { backend.switch_to(self, other) }
+  noexcept->std::same_as<bool>;
+  // Stops here, on behalf of a slice or a kick.
+  { backend.stop(self, after, argument) }
+  noexcept->std::same_as<bool>;
+  { backend.wait_pinned(self, after, argument) }
+  noexcept;
+  { backend.resume_pinned(other) }
+  noexcept;
+  // News for processors that are not looking.
+  { backend.wake_idle() }
+  noexcept->std::same_as<bool>;
+  { backend.watch() }
+  noexcept->std::same_as<void>;
+  { backend.timer_set(deadline_ns) }
+  noexcept->std::same_as<void>;
+  { described.describe() } -> std::convertible_to<std::string>;
+};
 
 }  // namespace activations

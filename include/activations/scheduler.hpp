@@ -121,9 +121,8 @@ class scheduler {
   template <class F, class... Args>
   [[nodiscard]] user_thread spawn(thread_options const& options, F&& f,
                                   Args&&... args) {
-    return user_thread(user_thread::start(*runtime_, options,
-                                          std::forward<F>(f),
-                                          std::forward<Args>(args)...));
+    return user_thread(user_thread::start(
+        *runtime_, options, std::forward<F>(f), std::forward<Args>(args)...));
   }
 
   // Starts a task.  Errors: std::bad_alloc.
@@ -159,9 +158,8 @@ class scheduler {
   // What threads blocked in, most frequent first; sampled.
   [[nodiscard]] std::vector<block_cause> block_causes() const {
     auto all = backend_->causes().snapshot();
-    std::sort(all.begin(), all.end(), [](auto const& a, auto const& b) {
-      return a.count > b.count;
-    });
+    std::sort(all.begin(), all.end(),
+              [](auto const& a, auto const& b) { return a.count > b.count; });
     return all;
   }
 
@@ -183,7 +181,7 @@ class scheduler {
     return detail::choose_cpus(wanted);
   }
 
-  scheduler(scheduler_options const& options, std::vector<int> cpus) {
+  scheduler(scheduler_options const& options, std::vector<int> const& cpus) {
     auto const processors = static_cast<std::uint32_t>(cpus.size());
     auto most = options.max_activations == 0 ? default_max_activations
                                              : options.max_activations;
@@ -193,12 +191,10 @@ class scheduler {
     runtime_ = std::make_unique<detail::runtime>(
         processors, most, options.stack_bytes, options.model);
     portable_options backend;
-    backend.most_activations = most;
     backend.slice = hand_over ? options.slice : std::chrono::nanoseconds{0};
     backend.strict = options.strict;
     backend.hand_over = hand_over;
-    backend_ = std::make_unique<portable_backend>(*runtime_, std::move(cpus),
-                                                  backend);
+    backend_ = std::make_unique<portable_backend>(*runtime_, cpus, backend);
     detail::stack_overflow_reporter::install(&who_overflowed);
   }
 

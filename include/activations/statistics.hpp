@@ -12,10 +12,10 @@
 namespace activations {
 
 struct scheduler_statistics {
-  std::uint64_t spawned = 0;   // user threads and tasks
-  std::uint64_t finished = 0;  // of these
-  std::uint64_t switches = 0;  // voluntary, between stacks
-  std::uint64_t steals = 0;    // from another processor's queue
+  std::uint64_t spawned = 0;       // user threads and tasks
+  std::uint64_t finished = 0;      // of these
+  std::uint64_t switches = 0;      // voluntary, between stacks
+  std::uint64_t steals = 0;        // from another processor's queue
   portable_statistics portable{};  // hand-overs and kernel threads
   detail::stack_pool_statistics stacks{};
 };

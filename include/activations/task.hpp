@@ -46,9 +46,8 @@ inline constexpr bool is_task<task<T>> = true;
 struct frame_allocation {
   static void* operator new(std::size_t bytes) {
     activation* const self = current_activation();
-    return self == nullptr
-               ? ::operator new(frame_cache::rounded(bytes))
-               : self->frames.allocate(bytes);
+    return self == nullptr ? ::operator new(frame_cache::rounded(bytes))
+                           : self->frames.allocate(bytes);
   }
   static void operator delete(void* memory, std::size_t bytes) noexcept {
     activation* const self = current_activation();
@@ -92,9 +91,7 @@ struct task_promise : task_promise_base {
 
   template <class U>
     requires std::convertible_to<U, T>
-  void return_value(U&& value) {
-    result.emplace(std::forward<U>(value));
-  }
+  void return_value(U&& value) { result.emplace(std::forward<U>(value)); }
   T take() {
     if (error != nullptr) [[unlikely]]
       std::rethrow_exception(std::move(error));
@@ -224,8 +221,7 @@ struct spawned_block {
   // False: it has ended already.  Else w will be notified.
   bool listen(waiter& w) noexcept {
     waiter* none = nullptr;
-    return joiner.compare_exchange_strong(none, &w,
-                                          std::memory_order::acq_rel,
+    return joiner.compare_exchange_strong(none, &w, std::memory_order::acq_rel,
                                           std::memory_order::acquire);
   }
   void finish() noexcept {
@@ -286,8 +282,7 @@ class [[nodiscard]] join_handle {
 
  private:
   friend class scheduler;
-  explicit join_handle(detail::spawned_block* block) noexcept
-      : block_(block) {}
+  explicit join_handle(detail::spawned_block* block) noexcept : block_(block) {}
 
   struct awaiter {
     join_handle& handle;
@@ -309,8 +304,7 @@ class [[nodiscard]] join_handle {
       detail::spawned_block* block;
       ~release() { block->drop(); }
     } const at_end{std::exchange(block_, nullptr)};
-    return static_cast<detail::task_promise<T>*>(at_end.block->promise)
-        ->take();
+    return static_cast<detail::task_promise<T>*>(at_end.block->promise)->take();
   }
 
   detail::spawned_block* block_ = nullptr;
@@ -389,8 +383,8 @@ struct sleep_awaiter {
   template <std::derived_from<runnable> Promise>
   [[gnu::noinline]] void await_suspend(
       std::coroutine_handle<Promise> self) noexcept {
-    node.emplace(self.promise(), static_cast<std::uint64_t>(
-                                     when.time_since_epoch().count()));
+    node.emplace(self.promise(),
+                 static_cast<std::uint64_t>(when.time_since_epoch().count()));
     node->start();
   }
   void await_resume() noexcept {}

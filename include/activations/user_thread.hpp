@@ -150,9 +150,7 @@ class user_thread {
   [[nodiscard]] std::stop_token get_stop_token() {
     return get_stop_source().get_token();
   }
-  bool request_stop() {
-    return block_ != nullptr && block_->request_stop();
-  }
+  bool request_stop() { return block_ != nullptr && block_->request_stop(); }
 
   void swap(user_thread& other) noexcept { std::swap(block_, other.block_); }
   friend void swap(user_thread& a, user_thread& b) noexcept { a.swap(b); }
@@ -163,8 +161,8 @@ class user_thread {
   static detail::runtime& current_runtime() {
     detail::runtime* const here = detail::current_runtime();
     if (here == nullptr)
-      throw_system_error(
-          EPERM, "start a user thread outside a scheduler (use spawn)");
+      throw_system_error(EPERM,
+                         "start a user thread outside a scheduler (use spawn)");
     return *here;
   }
 

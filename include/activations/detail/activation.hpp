@@ -103,9 +103,9 @@ struct alignas(cache_line_bytes) activation : runnable {
   std::uint32_t carrier_count = 0;
   // Whose ring to empty first: who had the processor before.
   std::uint32_t predecessor = ACTIVATIONS_INDEX_NONE;
-  bool is_searcher = false;  // woken to look for work, and counted
-  bool exits = false;        // told to leave its kernel thread
-  bool is_new = false;       // has not parked yet
+  bool is_searcher = false;      // woken to look for work, and counted
+  bool exits = false;            // told to leave its kernel thread
+  bool is_new = false;           // has not parked yet
   runnable* carriers = nullptr;  // idle ones
   strand base;                   // the kernel thread's own stack
   stack_cache stacks;
@@ -176,9 +176,8 @@ class disabled_region {
     auto const depth = disabled.load(std::memory_order::relaxed) - 1;
     disabled.store(depth, std::memory_order::relaxed);
     std::atomic_signal_fence(std::memory_order::seq_cst);
-    if (depth == 0 &&
-        self.control->pending.load(std::memory_order::relaxed) != 0)
-        [[unlikely]]
+    if (depth == 0 && self.control->pending.load(std::memory_order::relaxed) !=
+                          0) [[unlikely]]
       deliver_pending(self);
   }
 

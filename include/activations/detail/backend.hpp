@@ -40,8 +40,7 @@ class backend {
   // run; returns when another activation switches back.  `enqueue` makes it
   // findable, once the successor is sure.  False: nothing could take over, and
   // self goes on.  Context: a disabled region, or the preempt handler.
-  [[nodiscard]] virtual bool stop(activation& self,
-                                  after_switch enqueue,
+  [[nodiscard]] virtual bool stop(activation& self, after_switch enqueue,
                                   void* argument) noexcept = 0;
 
   // The strand that runs on `self` waits and is bound to this kernel thread:

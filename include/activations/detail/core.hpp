@@ -59,7 +59,7 @@ struct job : runnable {
 // A task's head as the scheduler sees it: how to resume it.
 struct task_header : runnable {
   task_header() noexcept : runnable{nullptr, runnable_kind::task} {}
-  void* frame = nullptr;         // std::coroutine_handle<>::address()
+  void* frame = nullptr;  // std::coroutine_handle<>::address()
   bool in_chain = false;  // see fork_join.hpp
 };
 
@@ -92,13 +92,13 @@ class core {
   [[nodiscard]] std::uint32_t processor_count() const noexcept {
     return processor_count_;
   }
-  [[nodiscard]] processor& processor_at(std::uint32_t i) noexcept {
+  [[nodiscard]] processor& processor_at(std::uint32_t i) const noexcept {
     return processors_[i];
   }
   [[nodiscard]] std::uint32_t activation_slots() const noexcept {
     return activation_slots_;
   }
-  [[nodiscard]] activation* activation_at(std::uint32_t i) noexcept {
+  [[nodiscard]] activation* activation_at(std::uint32_t i) const noexcept {
     return i < activation_slots_
                ? activations_[i].load(std::memory_order::acquire)
                : nullptr;
@@ -182,7 +182,8 @@ class core {
       if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
         injected_.push(&item);
       // Taken while we pushed: our ring has no reader any more.
-      if (!self->owns_processor()) [[unlikely]] flush_ring(*self);
+      if (!self->owns_processor()) [[unlikely]]
+        flush_ring(*self);
     } else {
       injected_.push(&item);
     }
@@ -284,8 +285,7 @@ class core {
     for (;;) {
       landed();
       runnable* work = std::exchange(self.next_work, nullptr);
-      if (gave_away ||
-          (!self.owns_processor() && !backend_->reclaim(self))) {
+      if (gave_away || (!self.owns_processor() && !backend_->reclaim(self))) {
         gave_away = false;
         if (std::exchange(self.is_searcher, false)) end_search();
         if (work != nullptr) {
@@ -335,7 +335,8 @@ class core {
   // no memory, or too many at once; the caller runs its jobs in line.
   // Context: a strand.
   [[nodiscard]] work_deque<>* deque_of(strand& user) noexcept {
-    if (user.deque == nullptr) [[unlikely]] user.deque = new_deque();
+    if (user.deque == nullptr) [[unlikely]]
+      user.deque = new_deque();
     return user.deque;
   }
 
@@ -430,8 +431,7 @@ class core {
     to.exceptions.restore(*self.exceptions);
     self.current = &to;
     note_dispatch(self);
-    if (!stack_is_intact(from.memory, __builtin_frame_address(0)))
-        [[unlikely]]
+    if (!stack_is_intact(from.memory, __builtin_frame_address(0))) [[unlikely]]
       stack_overflowed(from);
     context_switch(from.machine, to.machine);
   }
@@ -460,8 +460,7 @@ class core {
 
   // Whatever waits in the ring of self's predecessor on its processor.
   void adopt(activation& self) noexcept {
-    auto const index =
-        std::exchange(self.predecessor, ACTIVATIONS_INDEX_NONE);
+    auto const index = std::exchange(self.predecessor, ACTIVATIONS_INDEX_NONE);
     activation* const before = activation_at(index);
     if (before == nullptr || before == &self) return;
     // In order, so that nobody is overtaken by adoptions.  What does not fit
@@ -497,7 +496,8 @@ class core {
   runnable* next_work(activation& self) noexcept {
     if (!self.owns_processor() && !backend_->reclaim(self)) [[unlikely]]
       return nullptr;
-    if (self.predecessor != ACTIVATIONS_INDEX_NONE) [[unlikely]] adopt(self);
+    if (self.predecessor != ACTIVATIONS_INDEX_NONE) [[unlikely]]
+      adopt(self);
     runnable* const work = pick_here(self);
     return work != nullptr ? work : steal(self, false);
   }
@@ -568,8 +568,8 @@ class core {
       auto const size = victim->ring.size();
       if (size == 0 || (size == 1 && !greedy)) continue;
       runnable* first = nullptr;
-      auto const taken = victim->ring.steal_into(self.ring, first,
-                                                 std::memory_order::seq_cst);
+      auto const taken =
+          victim->ring.steal_into(self.ring, first, std::memory_order::seq_cst);
       if (taken == 0) continue;
       activation_counters::add(self.counters.steals);
       if (taken > 1) notify();
@@ -680,8 +680,8 @@ class core {
     made->memory = memory;
     made->home = this;
     context_make(made->machine, memory.base,
-                 static_cast<std::size_t>(place - memory.base),
-                 &carrier_entry, made);
+                 static_cast<std::size_t>(place - memory.base), &carrier_entry,
+                 made);
     made->next = self.carriers;
     self.carriers = made;
     ++self.carrier_count;

@@ -40,7 +40,8 @@ class frame_cache {
 
   // Throws std::bad_alloc.  Context: user code of this activation.
   [[nodiscard]] void* allocate(std::size_t bytes) {
-    if (bytes > largest_bytes) [[unlikely]] return ::operator new(bytes);
+    if (bytes > largest_bytes) [[unlikely]]
+      return ::operator new(bytes);
     list& cached = lists_[(bytes - 1) / step_bytes];
     if (cached.first == nullptr) [[unlikely]]
       return ::operator new(rounded(bytes));
@@ -51,7 +52,8 @@ class frame_cache {
   }
 
   void release(void* memory, std::size_t bytes) noexcept {
-    if (bytes > largest_bytes) [[unlikely]] return ::operator delete(memory);
+    if (bytes > largest_bytes) [[unlikely]]
+      return ::operator delete(memory);
     list& cached = lists_[(bytes - 1) / step_bytes];
     if (cached.count >= most_cached) [[unlikely]]
       return ::operator delete(memory);

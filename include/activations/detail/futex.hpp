@@ -35,8 +35,7 @@ inline constexpr std::uint64_t no_deadline = UINT64_MAX;
 // Sleeps while word == expected, until a wake, the deadline (monotonic ns) or
 // a signal.  Returns false only when the deadline came.  May return early: the
 // caller tests its word again.
-inline bool futex_wait(std::atomic<std::uint32_t>& word,
-                       std::uint32_t expected,
+inline bool futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
                        std::uint64_t deadline_ns = no_deadline) noexcept {
   int const saved = errno;
   timespec until;
@@ -47,9 +46,9 @@ inline bool futex_wait(std::atomic<std::uint32_t>& word,
     timeout = &until;
   }
   // WAIT_BITSET takes an absolute CLOCK_MONOTONIC time.
-  long const result = syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE,
-                              expected, timeout, nullptr,
-                              FUTEX_BITSET_MATCH_ANY);
+  long const result =
+      syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, expected, timeout,
+              nullptr, FUTEX_BITSET_MATCH_ANY);
   bool const timed_out = result < 0 && errno == ETIMEDOUT;
   errno = saved;
   return !timed_out;

@@ -55,8 +55,7 @@ struct thread_block : strand {
     waiter self;
     waiter* none = nullptr;
     // Acquire: what the thread did.  Release: our waiter's fields.
-    if (joiner_.compare_exchange_strong(none, &self,
-                                        std::memory_order::acq_rel,
+    if (joiner_.compare_exchange_strong(none, &self, std::memory_order::acq_rel,
                                         std::memory_order::acquire))
       self.wait();
   }
@@ -283,10 +282,9 @@ thread_block* make_thread(runtime& home, std::string_view name,
   block->run = [](thread_block& self) {
     constexpr auto below =
         (sizeof(callable) + std::max<std::size_t>(alignof(callable), 16) - 1);
-    auto const at = (reinterpret_cast<std::uintptr_t>(&self) -
-                     sizeof(callable)) &
-                    ~std::uintptr_t{
-                        std::max<std::size_t>(alignof(callable), 16) - 1};
+    auto const at =
+        (reinterpret_cast<std::uintptr_t>(&self) - sizeof(callable)) &
+        ~std::uintptr_t{std::max<std::size_t>(alignof(callable), 16) - 1};
     static_assert(below >= sizeof(callable));
     auto* const what = reinterpret_cast<callable*>(at);
     struct guard {
@@ -301,8 +299,7 @@ thread_block* make_thread(runtime& home, std::string_view name,
   if (home.model() == threading::one_to_one) {
     block->on_kernel_thread = true;
   } else {
-    context_make(block->machine, memory.base, top - base, &thread_entry,
-                 block);
+    context_make(block->machine, memory.base, top - base, &thread_entry, block);
   }
   return block;
 }

@@ -57,10 +57,9 @@ class waiter {
     for (;;) {
       auto seen = state_.load(std::memory_order::acquire);  // E1
       if (seen == notified) return;
-      if (seen != waiting &&
-          !state_.compare_exchange_strong(seen, waiting,
-                                          std::memory_order::acq_rel,
-                                          std::memory_order::relaxed))
+      if (seen != waiting && !state_.compare_exchange_strong(
+                                 seen, waiting, std::memory_order::acq_rel,
+                                 std::memory_order::relaxed))
         continue;
       futex_wait(state_, waiting);
     }
@@ -71,17 +70,15 @@ class waiter {
   // the waiter dies.
   [[nodiscard]] bool wait_until(steady_time deadline) noexcept {
     auto const since = deadline.time_since_epoch().count();
-    auto const deadline_ns =
-        since < 0 ? 0 : static_cast<std::uint64_t>(since);
+    auto const deadline_ns = since < 0 ? 0 : static_cast<std::uint64_t>(since);
     if (state_.load(std::memory_order::acquire) == notified) return true;
     if (who_ != nullptr) return wait_strand_until(deadline_ns);
     for (;;) {
       auto seen = state_.load(std::memory_order::acquire);  // E1
       if (seen == notified) return true;
-      if (seen == empty &&
-          !state_.compare_exchange_strong(seen, waiting,
-                                          std::memory_order::acq_rel,
-                                          std::memory_order::relaxed))
+      if (seen == empty && !state_.compare_exchange_strong(
+                               seen, waiting, std::memory_order::acq_rel,
+                               std::memory_order::relaxed))
         continue;
       if (!futex_wait(state_, waiting, deadline_ns)) break;
     }
@@ -154,8 +151,7 @@ class waiter {
     };
     activation& self = *current_activation();
     disabled_region::enter(self);
-    if (home_->timers().add(timer))
-      home_->lender().timer_set(deadline_ns);
+    if (home_->timers().add(timer)) home_->lender().timer_set(deadline_ns);
     core::suspend(self, &publish, this);
     {
       disabled_region const region;

@@ -93,8 +93,7 @@ class areas {
   static void* map(std::size_t bytes) {
     void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-      throw_system_error(errno, "map the shared areas");
+    if (memory == MAP_FAILED) throw_system_error(errno, "map the shared areas");
     return memory;
   }
 

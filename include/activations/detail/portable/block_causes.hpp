@@ -18,9 +18,9 @@ namespace activations {
 // Blocks by one cause.
 struct block_cause {
   enum class kind { system_call, fault } what = kind::system_call;
-  long system_call = -1;       // number, when it is one
-  std::uint64_t count = 0;     // estimated
-  activations_cause last{};    // a recent one: arguments, or pc
+  long system_call = -1;     // number, when it is one
+  std::uint64_t count = 0;   // estimated
+  activations_cause last{};  // a recent one: arguments, or pc
 };
 
 }  // namespace activations
@@ -37,10 +37,10 @@ class block_causes {
     // finds another at work leaves it to that one.
     auto const version = e.version.load(std::memory_order::relaxed);
     auto expected = version;
-    if (version % 2 != 0 || !e.version.compare_exchange_strong(
-                                expected, version + 1,
-                                std::memory_order::acq_rel,
-                                std::memory_order::relaxed))
+    if (version % 2 != 0 ||
+        !e.version.compare_exchange_strong(expected, version + 1,
+                                           std::memory_order::acq_rel,
+                                           std::memory_order::relaxed))
       return;
     e.address.store(cause.address, std::memory_order::release);
     for (std::size_t i = 0; i < e.arguments.size(); ++i)

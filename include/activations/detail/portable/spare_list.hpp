@@ -44,7 +44,7 @@ class spare_list {
       if (top == nullptr) return nullptr;  // never: entries do not go away
       auto const below = top->next_spare.load(std::memory_order::relaxed);
       if (head_.compare_exchange_weak(head, successor(head, below),
-                                      std::memory_order::acquire,    // E1
+                                      std::memory_order::acquire,     // E1
                                       std::memory_order::acquire)) {  // E1
         size_.fetch_sub(1, std::memory_order::relaxed);
         return top;

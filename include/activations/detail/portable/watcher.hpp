@@ -20,23 +20,29 @@ namespace activations::detail {
 class watcher {
  public:
   // Helper: sleeps unless news() says otherwise, until woken or the deadline.
+  // False: the deadline came.
   template <class News>
-  void sleep(std::atomic<std::uint32_t>& listing, News news,
+  bool sleep(std::atomic<std::uint32_t>& listing, News news,
              std::uint64_t deadline_ns = no_deadline) noexcept {
     listing_ = &listing;
     word_.store(listed, std::memory_order::seq_cst);
     listing.fetch_add(1, std::memory_order::seq_cst);  // E1
+    bool in_time = true;
     if (!news())
-      while (word_.load(std::memory_order::acquire) == listed)
-        if (!futex_wait(word_, listed, deadline_ns)) break;
-    leave();
+      while (in_time && word_.load(std::memory_order::acquire) == listed)
+        in_time = futex_wait(word_, listed, deadline_ns);
+    if (word_.exchange(awake, std::memory_order::acq_rel) == listed)
+      listing_->fetch_sub(1, std::memory_order::seq_cst);
+    return in_time;
   }
 
-  // Helper: sleeps until wake(), whatever the news.
-  void sleep_unlisted() noexcept {
+  // Helper: sleeps until wake(), whatever is queued.
+  template <class News>
+  void sleep_unlisted(News news) noexcept {
     word_.store(unlisted, std::memory_order::seq_cst);
-    while (word_.load(std::memory_order::acquire) == unlisted)
+    while (!news() && word_.load(std::memory_order::acquire) == unlisted)
       futex_wait(word_, unlisted);
+    word_.store(awake, std::memory_order::relaxed);
   }
 
   // Helper: a plain pause that nobody cuts short.
@@ -58,11 +64,6 @@ class watcher {
 
  private:
   enum : std::uint32_t { awake, listed, unlisted };
-
-  void leave() noexcept {
-    if (word_.exchange(awake, std::memory_order::acq_rel) == listed)
-      listing_->fetch_sub(1, std::memory_order::seq_cst);
-  }
 
   std::atomic<std::uint32_t> word_{awake};
   std::atomic<std::uint32_t>* listing_ = nullptr;  // published by word_

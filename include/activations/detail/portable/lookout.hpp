@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Those who notice that an owner is blocked while work waits, and send a spare
+// to take its processor.
+//
+//   sentinel   one for each processor, of the idle class, on that CPU.  It runs
+//              when nothing of the normal class can: that it runs while work
+//              waits is the proof.  About 6 us after the block, no polling.
+//   monitor    one thread of the normal class.  While work waits it looks at
+//              every owner once a tick, 100 us to 10 ms apart.  It serves
+//              where the sentinel cannot: beside another process that keeps
+//              the CPU busy the idle class starves.  It ends slices, expires
+//              timers that no processor looks at, and puts a stopped
+//              activation in a blocked one's place when there is no spare.
+//
+// Neither holds a processor: an idle-class thread may be put off for long in
+// the middle of anything.  While nothing is to be noticed all of them sleep
+// without a deadline; who queues work and finds no idle processor wakes them
+// (core::notify, watch).
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+
+#include <activations/detail/core.hpp>
+#include <activations/detail/portable/activation_pool.hpp>
+#include <activations/detail/portable/losses.hpp>
+#include <activations/detail/portable/preempt_signal.hpp>
+#include <activations/detail/portable/watcher.hpp>
+
+namespace activations::detail {
+
+class lookout {
+ public:
+  struct counts {
+    std::atomic<std::uint64_t> sentinel_takes{0};
+    std::atomic<std::uint64_t> monitor_takes{0};
+    std::atomic<std::uint64_t> direct_resumes{0};
+    std::atomic<std::uint64_t> slices_ended{0};
+  };
+
+  // slice_ns: 0 for no preemption, and then `preempt` may be null.
+  lookout(core& home, activation_pool& pool, losses& lost,
+          preempt_signal const* preempt, std::uint64_t slice_ns)
+      : core_(home),
+        pool_(pool),
+        losses_(lost),
+        preempt_(preempt),
+        slice_ns_(slice_ns),
+        posts_(std::make_unique<post[]>(home.processor_count())) {}
+
+  ~lookout() { end(); }
+  lookout(lookout const&) = delete;
+  lookout& operator=(lookout const&) = delete;
+
+  // Returns an errno value.  A sentinel that cannot be had is no error: the
+  // monitor serves alone.
+  [[nodiscard]] int start() {
+    signals_blocked const inherited;
+    int const error =
+        pthread_create(&monitor_thread_, nullptr, &run_monitor, this);
+    if (error != 0) return error;
+    has_monitor_ = true;
+    for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
+      if (!pool_.is_pinned()) break;
+      post& here = posts_[i];
+      here.home = this;
+      here.index = i;
+      here.enabled.store(true);
+      here.has_thread =
+          pthread_create(&here.thread, nullptr, &run_sentinel, &here) == 0;
+      if (!here.has_thread) here.enabled.store(false);
+    }
+    return 0;
+  }
+
+  void end() {
+    ends_.store(true, std::memory_order::release);
+    for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
+      post& here = posts_[i];
+      here.sleep.wake();
+      if (std::exchange(here.has_thread, false))
+        pthread_join(here.thread, nullptr);
+    }
+    monitor_.wake();
+    if (std::exchange(has_monitor_, false))
+      pthread_join(monitor_thread_, nullptr);
+  }
+
+  // Work was queued, or a timer set, and no processor is idle.
+  void wake() noexcept {
+    for (std::uint32_t i = 0; i < core_.processor_count(); ++i)
+      if (posts_[i].enabled.load(std::memory_order::relaxed))
+        posts_[i].sleep.wake();
+    wake_monitor();
+  }
+  void wake_monitor() noexcept { monitor_.wake(); }
+
+  [[nodiscard]] counts const& totals() const noexcept { return counts_; }
+
+ private:
+  static constexpr std::uint64_t shortest_tick_ns = 100'000;
+  static constexpr std::uint64_t longest_tick_ns = 10'000'000;
+  static constexpr std::uint64_t sentinel_nap_ns = 100'000;
+  static constexpr std::uint64_t first_probe_ns = 50'000'000;
+  static constexpr std::uint64_t last_probe_ns = 1'000'000'000;
+  static constexpr std::uint32_t misses_to_disable = 3;
+
+  // What concerns one processor.
+  struct alignas(cache_line_bytes) post {
+    lookout* home = nullptr;
+    std::uint32_t index = 0;
+    watcher sleep;                        // the sentinel's
+    std::atomic<bool> enabled{false};     // W: monitor, failing sentinel
+    std::atomic<std::uint64_t> beats{0};  // turns of the sentinel's loop
+    pthread_t thread{};
+    bool has_thread = false;
+    // The monitor's memory of its last tick.
+    std::uint64_t seen_beats = 0;
+    std::uint64_t seen_dispatches = 0;
+    std::uint64_t segment_seen_ns = 0;  // when that count was first seen
+    std::uint32_t misses = 0;
+    std::uint64_t probe_at_ns = 0;
+    std::uint64_t probe_after_ns = 0;
+  };
+
+  [[nodiscard]] bool has_news() noexcept {
+    return core_.has_work() || ends_.load(std::memory_order::acquire);
+  }
+
+  // ---- sentinel ----------------------------------------------------------
+
+  static void* run_sentinel(void* argument) {
+    post& here = *static_cast<post*>(argument);
+    here.home->sentinel(here);
+    return nullptr;
+  }
+
+  void sentinel(post& here) {
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    CPU_SET(pool_.cpu_of(here.index), &mask);
+    sched_param const none{};
+    if (sched_setaffinity(0, sizeof mask, &mask) != 0 ||
+        sched_setscheduler(0, SCHED_IDLE, &none) != 0) {
+      here.enabled.store(false);
+      return;
+    }
+    processor& p = core_.processor_at(here.index);
+    std::uint64_t sent_for = 0;
+    while (!ends_.load(std::memory_order::acquire)) {
+      here.beats.fetch_add(1, std::memory_order::relaxed);
+      if (!here.enabled.load(std::memory_order::relaxed)) {
+        here.sleep.sleep_unlisted([&] { return ends_.load(); });
+        continue;
+      }
+      if (!core_.has_work()) {
+        here.sleep.sleep(core_.watching(), [&] { return has_news(); });
+        continue;
+      }
+      processor_view const seen = p.view();
+      activation* const owner = core_.activation_at(seen.owner());
+      // Idle: whoever queued the work woke it.  In the runtime: a short block.
+      // Sent for already: that spare is on its way, or came too late.
+      activation* const spare = seen.is_running() && owner != nullptr &&
+                                        losses::may_lose(*owner) &&
+                                        seen.word != std::exchange(sent_for, 0)
+                                    ? pool_.pop_spare(here.index)
+                                    : nullptr;
+      if (spare == nullptr) {
+        here.sleep.nap(sentinel_nap_ns);
+        continue;
+      }
+      sent_for = seen.word;
+      counts_.sentinel_takes.fetch_add(1, std::memory_order::relaxed);
+      send_order(*spare, order::take, &p, seen.word);
+    }
+  }
+
+  // ---- monitor -----------------------------------------------------------
+
+  static void* run_monitor(void* argument) {
+    static_cast<lookout*>(argument)->monitor();
+    return nullptr;
+  }
+
+  void monitor() {
+    std::uint64_t tick_ns = shortest_tick_ns;
+    while (!ends_.load(std::memory_order::acquire)) {
+      if (!core_.has_work()) {
+        // A processor that is idle keeps the timers itself.
+        auto const deadline = core_.idle_count() != 0
+                                  ? no_deadline
+                                  : core_.timers().earliest_ns();
+        monitor_.sleep(
+            core_.watching(), [&] { return has_news(); }, deadline);
+      }
+      // However often it is woken, it looks once a tick.
+      monitor_.nap(tick_ns);
+      auto const now = monotonic_ns();
+      if (core_.timers().earliest_ns() <= now) core_.timers().expire_due(now);
+      bool const found = core_.has_work() && look_at_all(now);
+      tick_ns =
+          found ? shortest_tick_ns : std::min(tick_ns * 2, longest_tick());
+    }
+  }
+
+  [[nodiscard]] std::uint64_t longest_tick() const noexcept {
+    return slice_ns_ == 0
+               ? longest_tick_ns
+               : std::clamp(slice_ns_ / 2, shortest_tick_ns, longest_tick_ns);
+  }
+
+  // True if the sentinel's work had to be done for it.
+  bool look_at_all(std::uint64_t now) {
+    bool found = false;
+    for (std::uint32_t i = 0; i < core_.processor_count(); ++i)
+      found |= look_at(posts_[i], core_.processor_at(i), now);
+    return found;
+  }
+
+  bool look_at(post& here, processor& p, std::uint64_t now) {
+    if (here.probe_at_ns != 0 && now >= here.probe_at_ns) enable(here);
+    auto const beats = here.beats.load(std::memory_order::relaxed);
+    bool const sentinel_ran = std::exchange(here.seen_beats, beats) != beats;
+    processor_view const seen = p.view();
+    auto const dispatches =
+        p.control->dispatches.load(std::memory_order::relaxed) + seen.tag();
+    if (std::exchange(here.seen_dispatches, dispatches) != dispatches)
+      here.segment_seen_ns = now;
+    if (!seen.is_running()) return false;
+    activation* const owner = core_.activation_at(seen.owner());
+    if (owner == nullptr || !losses::may_lose(*owner)) return false;
+    activations_cause cause{};
+    if (pool_.activity_of(*owner, &cause) == thread_activity::blocked) {
+      if (sentinel_ran || !here.enabled.load()) {
+        here.misses = 0;
+      } else if (++here.misses >= misses_to_disable) {
+        disable(here);
+      }
+      relieve(here.index, p, seen, *owner, cause);
+      return !sentinel_ran;
+    }
+    if (slice_ns_ != 0 && now - here.segment_seen_ns >= slice_ns_) {
+      counts_.slices_ended.fetch_add(1, std::memory_order::relaxed);
+      preempt_->send(owner->tid);
+    }
+    return false;
+  }
+
+  // p's owner is blocked and work waits.
+  void relieve(std::uint32_t index, processor& p, processor_view seen,
+               activation& owner, activations_cause const& cause) {
+    if (activation* const spare = pool_.pop_spare(index)) {
+      losses_.note_cause(owner, cause, 1);
+      counts_.monitor_takes.fetch_add(1, std::memory_order::relaxed);
+      send_order(*spare, order::take, &p, seen.word);
+      return;
+    }
+    // A stopped activation, which may hold what the others wait for (P6).
+    activation* const stopped = extract_stopped();
+    if (stopped == nullptr) return;
+    pool_.pin(*stopped, p.index);
+    stopped->predecessor = owner.index;
+    if (transfer_processor(p.info->word, seen, stopped->index)) {
+      losses_.note(owner, p);
+      counts_.direct_resumes.fetch_add(1, std::memory_order::relaxed);
+      send_order(*stopped, order::granted, &p);
+    } else {
+      stopped->predecessor = ACTIVATIONS_INDEX_NONE;
+      core_.inject(*stopped);
+      core_.notify();
+    }
+  }
+
+  // The oldest runnable activation in any queue, or null.
+  activation* extract_stopped() {
+    activation* found = nullptr;
+    core_.sift(hands_, [&](runnable& item) {
+      if (found != nullptr || item.kind != runnable_kind::activation)
+        return false;
+      found = static_cast<activation*>(&item);
+      return true;
+    });
+    return found;
+  }
+
+  // While a competitor starves the idle class, a runnable sentinel only gets
+  // in the way of wake-ups; the monitor serves alone and tries again later,
+  // each time after twice as long.
+  void disable(post& here) {
+    here.enabled.store(false);
+    here.probe_after_ns =
+        std::clamp(here.probe_after_ns * 2, first_probe_ns, last_probe_ns);
+    here.probe_at_ns = monotonic_ns() + here.probe_after_ns;
+    here.misses = 0;
+  }
+  void enable(post& here) {
+    here.probe_at_ns = 0;
+    here.misses = 0;
+    if (!here.has_thread) return;
+    here.enabled.store(true);
+    here.sleep.wake();
+  }
+
+  core& core_;
+  activation_pool& pool_;
+  losses& losses_;
+  preempt_signal const* preempt_;
+  std::uint64_t slice_ns_;
+  std::unique_ptr<post[]> posts_;
+  std::atomic<bool> ends_{false};
+  watcher monitor_;
+  pthread_t monitor_thread_{};
+  bool has_monitor_ = false;
+  run_ring<> hands_;  // the monitor's, for sifting
+  counts counts_;
+};
+
+}  // namespace activations::detail
