@@ -135,13 +135,13 @@ class stack_pool {
       for (std::size_t i = 0; i < each->carved; ++i) {
         ACTIVATIONS_STACK_DEREGISTER(each->slots()[i].valgrind_id);
         page_guards += each->slots()[i].guard == guard_kind::pages;
+#if ACTIVATIONS_ASAN
+        // The marks would outlive the mapping. Until now context_make cleared
+        // them.
+        asan_forget_frames(each->slots()[i].base, each->slots()[i].size);
+#endif
       }
       guard_pages_in_use.fetch_sub(page_guards, std::memory_order::relaxed);
-#if ACTIVATIONS_ASAN
-      // Marks of abandoned frames would outlive the mapping. While the pool
-      // lives, context_make clears them.
-      __asan_unpoison_memory_region(each, each->bytes);
-#endif
       ::munmap(each, each->bytes);
       each = next;
     }
