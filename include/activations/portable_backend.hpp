@@ -115,8 +115,9 @@ class portable_backend final : public detail::backend {
     detail::processor_view const seen = last.view();
     bool found = seen.is_idle() ? claim_idle(self, last, seen)
                                 : take_from_blocked(self, last, seen);
-    if (!found && core_.idle_count() != 0)
-      found = core_.for_idle_processors([&](detail::processor& p) {
+    if (!found && core_.idle().count() != 0)
+      found = core_.idle().any([&](std::uint32_t index) {
+        detail::processor& p = core_.processor_at(index);
         detail::processor_view const view = p.view();
         return view.is_idle() && claim_idle(self, p, view);
       });
@@ -151,7 +152,7 @@ class portable_backend final : public detail::backend {
             std::uint64_t deadline_ns) noexcept override {
     detail::processor& p = *self.lent;
     if (!detail::processor_to_idle(p.info->word, self.index)) return;
-    core_.processor_went_idle(p);
+    core_.idle().add(p.index);
     core_.barrier_for_forks();
     if ((core_.has_work() || core_.has_ended()) && regain_idle(self, p)) return;
     bool const keeper =
@@ -214,7 +215,8 @@ class portable_backend final : public detail::backend {
   }
 
   bool wake_idle() noexcept override {
-    return core_.for_idle_processors([&](detail::processor& p) {
+    return core_.idle().any([&](std::uint32_t index) {
+      detail::processor& p = core_.processor_at(index);
       detail::processor_view const seen = p.view();
       // Not idle: whoever changed the word is about to clear the bit, and
       // looks at the queues after that.
@@ -222,7 +224,7 @@ class portable_backend final : public detail::backend {
       detail::activation& owner = *core_.activation_at(seen.owner());
       if (!detail::transfer_processor(p.info->word, seen, owner.index))
         return false;
-      core_.processor_left_idle(p);
+      core_.idle().remove(p.index);
       owner.is_searcher = true;
       detail::send_order(owner, detail::order::granted, &p);
       return true;
@@ -372,7 +374,7 @@ class portable_backend final : public detail::backend {
                   detail::processor_view seen) noexcept {
     if (!detail::transfer_processor(p.info->word, seen, self.index))
       return false;
-    core_.processor_left_idle(p);
+    core_.idle().remove(p.index);
     // Who slept on it is a spare from now on.
     if (seen.owner() != self.index)
       pool_.push_spare(*core_.activation_at(seen.owner()));
@@ -436,7 +438,7 @@ class portable_backend final : public detail::backend {
     if (!seen.is_idle() || seen.owner() != self.index ||
         !detail::transfer_processor(p.info->word, seen, self.index))
       return false;
-    core_.processor_left_idle(p);
+    core_.idle().remove(p.index);
     return true;
   }
 
@@ -452,7 +454,7 @@ class portable_backend final : public detail::backend {
       ask_for_timekeeper();
   }
   void ask_for_timekeeper() noexcept {
-    if (core_.idle_count() != 0)
+    if (core_.idle().count() != 0)
       core_.notify();
     else
       lookout_.wake_monitor();

@@ -146,10 +146,10 @@ class scheduler {
 
   [[nodiscard]] scheduler_statistics statistics() const {
     scheduler_statistics s;
-    s.finished = runtime_->total(&detail::activation_counters::finished);
-    s.spawned = runtime_->total(&detail::activation_counters::spawned);
-    s.switches = runtime_->total(&detail::activation_counters::switches);
-    s.steals = runtime_->total(&detail::activation_counters::steals);
+    s.finished = runtime_->total(&detail::counters::finished);
+    s.spawned = runtime_->total(&detail::counters::spawned);
+    s.switches = runtime_->total(&detail::counters::switches);
+    s.steals = runtime_->total(&detail::counters::steals);
     s.portable = backend_->statistics();
     s.stacks = runtime_->stacks().statistics();
     return s;
@@ -170,7 +170,7 @@ class scheduler {
 
  private:
   static std::vector<int> checked_cpus(scheduler_options const& options) {
-    if (options.processors > detail::core::most_processors)
+    if (options.processors > detail::most_processors)
       throw_system_error(EINVAL, "use that many processors");
     if (options.max_activations >= ACTIVATIONS_INDEX_NONE)
       throw_system_error(EINVAL, "use that many activations");

@@ -204,34 +204,50 @@ inline task<void> task_promise<void>::get_return_object() noexcept {
   return task<void>(handle);
 }
 
-// A spawned task: the coroutine, its scheduler, and who waits.  Two holders,
-// the running task and the handle; the last one destroys the frame.
-struct spawned_block {
+// A spawned task: who waits for it, and who destroys it.
+//
+// State   word: running; finished; abandoned (the handle let go first); else
+//         the waiter of the handle.
+// Roles   the task: finish, once.  The handle: listen, drop.
+// Edges   E1 finish: exchange(acq_rel) -> listen, is_done: acquire: the result.
+//         E2 drop: CAS(acq_rel) -> finish: exchange(acq_rel): the handle is
+//         done with it, and the task destroys itself.
+struct spawned_block : frame_allocation {
   explicit spawned_block(core& owner) noexcept : home(&owner) {}
 
   core* home;
-  std::atomic<waiter*> joiner{nullptr};
-  std::atomic<std::uint32_t> holders{2};
   task_promise_base* promise = nullptr;
+  std::atomic<std::uintptr_t> word{running};
 
-  waiter* finished() noexcept { return reinterpret_cast<waiter*>(this); }
-  [[nodiscard]] bool is_done() noexcept {
-    return joiner.load(std::memory_order::acquire) == finished();
+  [[nodiscard]] bool is_done() const noexcept {
+    return word.load(std::memory_order::acquire) == finished;  // E1
   }
   // False: it has ended already.  Else w will be notified.
   bool listen(waiter& w) noexcept {
-    waiter* none = nullptr;
-    return joiner.compare_exchange_strong(none, &w, std::memory_order::acq_rel,
-                                          std::memory_order::acquire);
+    std::uintptr_t expected = running;
+    return word.compare_exchange_strong(
+        expected, reinterpret_cast<std::uintptr_t>(&w),
+        std::memory_order::acq_rel, std::memory_order::acquire);  // E1
   }
   void finish() noexcept {
-    waiter* const waiting =
-        joiner.exchange(finished(), std::memory_order::acq_rel);
-    if (waiting != nullptr) waiting->notify();
-    drop();
+    auto const before = word.exchange(finished, std::memory_order::acq_rel);
+    if (before == running) return;  // the handle's now
+    if (before == abandoned) return destroy();
+    reinterpret_cast<waiter*>(before)->notify();
   }
+  // The handle lets go.
   void drop() noexcept {
-    if (holders.fetch_sub(1, std::memory_order::acq_rel) != 1) return;
+    std::uintptr_t expected = running;
+    if (!word.compare_exchange_strong(expected, abandoned,
+                                      std::memory_order::acq_rel,   // E2
+                                      std::memory_order::acquire))  // E1
+      destroy();
+  }
+
+ private:
+  enum : std::uintptr_t { running, finished, abandoned };
+
+  void destroy() noexcept {
     std::coroutine_handle<>::from_address(promise->frame).destroy();
     delete this;
   }

@@ -23,6 +23,7 @@
 #include <activations/detail/run_queue.hpp>
 #include <activations/detail/runnable.hpp>
 #include <activations/detail/stack.hpp>
+#include <activations/detail/totals.hpp>
 #include <activations/detail/work_deque.hpp>
 
 namespace activations::detail {
@@ -63,20 +64,6 @@ struct processor {
 // What an activation runs on the next strand's stack, once its own is free.
 using after_switch = void (*)(void* argument, activation& self) noexcept;
 
-// Counters of one activation: written by it alone, summed by anybody.
-struct activation_counters {
-  std::atomic<std::uint64_t> spawned{0};
-  std::atomic<std::uint64_t> finished{0};
-  std::atomic<std::uint64_t> switches{0};
-  std::atomic<std::uint64_t> steals{0};
-
-  // A plain add: there is one writer.
-  static void add(std::atomic<std::uint64_t>& counter) noexcept {
-    counter.store(counter.load(std::memory_order::relaxed) + 1,
-                  std::memory_order::relaxed);
-  }
-};
-
 // What a sleeping activation is told when its token is set.
 enum class order : std::uint32_t {
   none,     // still asleep
@@ -113,7 +100,7 @@ struct alignas(cache_line_bytes) activation : runnable {
 
   // Ring: pushed by this activation, taken from by any.
   run_ring<> ring;
-  activation_counters counters;
+  counters totals;
 
   // Sleep and wake.  W: whoever takes this activation out of a list or names
   // it in a processor word; order fields are published by `token`.

@@ -32,7 +32,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <coroutine>
 #include <cstddef>
@@ -43,7 +43,9 @@
 
 #include <activations/detail/activation.hpp>
 #include <activations/detail/backend.hpp>
+#include <activations/detail/deque_registry.hpp>
 #include <activations/detail/futex.hpp>
+#include <activations/detail/idle_set.hpp>
 #include <activations/detail/stack_overflow.hpp>
 #include <activations/detail/timer_queue.hpp>
 
@@ -65,9 +67,6 @@ struct task_header : runnable {
 
 class core {
  public:
-  static constexpr std::uint32_t most_processors = 1024;
-  static constexpr std::uint32_t most_deques = 4096;
-
   // Takes the arrays from the backend's areas with attach_backend.
   core(std::uint32_t processor_count, std::uint32_t activation_slots,
        std::size_t stack_bytes)
@@ -76,16 +75,10 @@ class core {
         processors_(std::make_unique<processor[]>(processor_count)),
         activation_slots_(activation_slots),
         activations_(
-            std::make_unique<std::atomic<activation*>[]>(activation_slots)),
-        deques_(std::make_unique<std::atomic<work_deque<>*>[]>(most_deques)) {}
+            std::make_unique<std::atomic<activation*>[]>(activation_slots)) {}
 
   core(core const&) = delete;
   core& operator=(core const&) = delete;
-
-  ~core() {
-    for (std::uint32_t i = 0; i < deque_count_.load(); ++i)
-      delete deques_[i].load();
-  }
 
   // ---- who and what -----------------------------------------------------
 
@@ -204,7 +197,7 @@ class core {
   // A queue may have got something: makes sure that somebody will look.
   void notify() noexcept {
     // seq_cst: pairs with the idle side; see the top of this file.
-    if (idle_count_.load(std::memory_order::seq_cst) != 0) {
+    if (idle_.count() != 0) {
       if (searching_.load(std::memory_order::seq_cst) == 0) [[unlikely]]
         wake_one();
     } else if (watching_.load(std::memory_order::seq_cst) != 0) [[unlikely]] {
@@ -232,37 +225,13 @@ class core {
       activation* const owner = activation_at(processors_[i].view().owner());
       if (owner != nullptr && !owner->ring.is_empty()) return true;
     }
-    return has_jobs() || timers_.earliest_ns() <= monotonic_or_never();
+    return deques_.has_work() || timers_.earliest_ns() <= monotonic_or_never();
   }
 
   // ---- idle accounting, called by the backend ---------------------------
 
-  // The owner of `p` announced it idle in its word.
-  void processor_went_idle(processor& p) noexcept {
-    idle_[p.index / 64].fetch_or(bit(p), std::memory_order::seq_cst);
-    idle_count_.fetch_add(1, std::memory_order::seq_cst);
-  }
-  // Whoever changed the word from idle calls this, once.
-  void processor_left_idle(processor& p) noexcept {
-    idle_[p.index / 64].fetch_and(~bit(p), std::memory_order::seq_cst);
-    idle_count_.fetch_sub(1, std::memory_order::seq_cst);
-  }
-  // Calls visit(processor) for those whose bit says idle until it returns
-  // true; returns whether it did.
-  template <class Visit>
-  bool for_idle_processors(Visit visit) noexcept {
-    for (std::uint32_t w = 0; w * 64 < processor_count_; ++w) {
-      auto bits = idle_[w].load(std::memory_order::seq_cst);
-      for (; bits != 0; bits &= bits - 1)
-        if (visit(processors_[w * 64 +
-                              static_cast<unsigned>(__builtin_ctzll(bits))]))
-          return true;
-    }
-    return false;
-  }
-  [[nodiscard]] std::uint32_t idle_count() const noexcept {
-    return idle_count_.load(std::memory_order::seq_cst);
-  }
+  // Follows the processor words; see idle_set.hpp.
+  [[nodiscard]] idle_set& idle() noexcept { return idle_; }
   // How many of the backend's watchers sleep and want watch() called.
   [[nodiscard]] std::atomic<std::uint32_t>& watching() noexcept {
     return watching_;
@@ -344,46 +313,38 @@ class core {
   void return_deque(strand& user) noexcept {
     if (user.deque == nullptr) return;
     disabled_region const region;
-    deque_lock_.lock();
-    free_deques_[free_deque_count_++] = user.deque;
-    deque_lock_.unlock();
-    user.deque = nullptr;
+    deques_.give_back(*std::exchange(user.deque, nullptr));
   }
 
   // ---- totals -----------------------------------------------------------
 
-  // Every user thread and spawned task is counted once at each end.
-  void count_spawned() noexcept { count(&activation_counters::spawned); }
-  void count_finished() noexcept {
-    count(&activation_counters::finished);
-    if (draining_.load(std::memory_order::seq_cst)) [[unlikely]] {
-      drained_.fetch_add(1, std::memory_order::seq_cst);
-      futex_wake(drained_, INT32_MAX);
-    }
-  }
+  // Every user thread and spawned task is counted once at each end.  The
+  // second may be the last that its thread does with this scheduler.
+  void count_spawned() noexcept { count(&counters::spawned); }
+  void count_finished() noexcept { count(&counters::finished); }
 
   // Sum of one counter over all activations and the rest of the world.
-  [[nodiscard]] std::uint64_t total(
-      std::atomic<std::uint64_t> activation_counters::*which) noexcept {
-    std::uint64_t sum = (elsewhere_.*which).load(std::memory_order::seq_cst);
+  [[nodiscard]] std::uint64_t total(counters::member which) const noexcept {
+    std::uint64_t sum = elsewhere_.get(which);
     for (std::uint32_t i = 0; i < activation_slots_; ++i)
-      if (activation* const a = activation_at(i))
-        sum += (a->counters.*which).load(std::memory_order::acquire);
+      if (activation const* const a = activation_at(i))
+        sum += a->totals.get(which);
     return sum;
   }
 
   // Waits until everything spawned has finished.  Context: a kernel thread
-  // that is none of ours.  Reading `finished` first makes equality proof:
-  // both only grow, and nothing finishes before it was spawned.
-  void wait_drained() noexcept {
-    draining_.store(true, std::memory_order::seq_cst);
-    for (;;) {
-      auto const seen = drained_.load(std::memory_order::seq_cst);
-      auto const finished = total(&activation_counters::finished);
-      if (finished == total(&activation_counters::spawned)) break;
-      futex_wait(drained_, seen, monotonic_ns() + 100'000'000u);
+  // that is none of ours, at the scheduler's end.  It asks again and again,
+  // so that a thread that ends owes nobody a wake-up.
+  void wait_drained() const noexcept {
+    std::atomic<std::uint32_t> nobody{0};
+    for (std::uint64_t pause_ns = 50'000;; pause_ns *= 2) {
+      // `finished` first: both only grow, and nothing finishes before it was
+      // spawned, so equal sums were equal at one moment.
+      auto const finished = total(&counters::finished);
+      if (finished == total(&counters::spawned)) return;
+      pause_ns = std::min<std::uint64_t>(pause_ns, 5'000'000);
+      futex_wait(nobody, 0, monotonic_ns() + pause_ns);
     }
-    draining_.store(false, std::memory_order::seq_cst);
   }
 
   // Takes queued runnables one after another and keeps those for which
@@ -448,7 +409,7 @@ class core {
     control.dispatches.store(
         control.dispatches.load(std::memory_order::relaxed) + 1,
         std::memory_order::relaxed);
-    activation_counters::add(self.counters.switches);
+    self.totals.add(&counters::switches);
     if (self.home->lost_.load(std::memory_order::relaxed) != 0) [[unlikely]]
       control.segment_start_ns.store(monotonic_ns(),
                                      std::memory_order::relaxed);
@@ -484,10 +445,6 @@ class core {
   static constexpr std::size_t injected_batch = 32;
   static constexpr std::size_t run_ring_capacity = 256;
   static constexpr std::uint32_t most_idle_carriers = 4;
-
-  static std::uint64_t bit(processor const& p) noexcept {
-    return std::uint64_t{1} << (p.index % 64);
-  }
 
   // ---- choosing ---------------------------------------------------------
 
@@ -571,21 +528,13 @@ class core {
       auto const taken =
           victim->ring.steal_into(self.ring, first, std::memory_order::seq_cst);
       if (taken == 0) continue;
-      activation_counters::add(self.counters.steals);
+      self.totals.add(&counters::steals);
       if (taken > 1) notify();
       return first;
     }
-    auto const deques = deque_count_.load(std::memory_order::acquire);
-    for (std::uint32_t i = 0; i < deques; ++i) {
-      work_deque<>* const victim =
-          deques_[(i + self.tick) % deques].load(std::memory_order::acquire);
-      if (victim == nullptr || victim->size() == 0) continue;
-      if (runnable* const stolen = victim->steal()) {
-        activation_counters::add(self.counters.steals);
-        return stolen;
-      }
-    }
-    return nullptr;
+    runnable* const forked = deques_.steal(self.tick);
+    if (forked != nullptr) self.totals.add(&counters::steals);
+    return forked;
   }
 
   // Looks everywhere for a while, at most half of the processors at once.
@@ -617,9 +566,7 @@ class core {
       return found;
     }
     // There may be more than we took, pushed while we kept others from waking.
-    if (was_last && idle_count_.load(std::memory_order::seq_cst) != 0 &&
-        has_work())
-      notify();
+    if (was_last && idle_.count() != 0 && has_work()) notify();
     return found;
   }
 
@@ -632,15 +579,6 @@ class core {
       return;
     if (!backend_->wake_idle())
       searching_.fetch_sub(1, std::memory_order::seq_cst);
-  }
-
-  [[nodiscard]] bool has_jobs() noexcept {
-    auto const deques = deque_count_.load(std::memory_order::acquire);
-    for (std::uint32_t i = 0; i < deques; ++i) {
-      work_deque<>* const d = deques_[i].load(std::memory_order::acquire);
-      if (d != nullptr && d->size() != 0) return true;
-    }
-    return false;
   }
 
   std::uint64_t monotonic_or_never() noexcept {
@@ -750,37 +688,24 @@ class core {
   [[gnu::noinline]] work_deque<>* new_deque() noexcept {
     {
       disabled_region const region;
-      deque_lock_.lock();
-      work_deque<>* const reused =
-          free_deque_count_ > 0 ? free_deques_[--free_deque_count_] : nullptr;
-      deque_lock_.unlock();
-      if (reused != nullptr) return reused;
+      if (work_deque<>* const found = deques_.borrow()) return found;
     }
     auto* const made = new (std::nothrow) work_deque<>;
     if (made == nullptr) return nullptr;
-    disabled_region const region;
-    deque_lock_.lock();
-    auto const index = deque_count_.load(std::memory_order::relaxed);
-    bool const fits = index < most_deques;
-    if (fits) {
-      deques_[index].store(made, std::memory_order::release);
-      deque_count_.store(index + 1, std::memory_order::release);
+    {
+      disabled_region const region;
+      if (deques_.enter(*made)) return made;
     }
-    deque_lock_.unlock();
-    if (fits) return made;
     delete made;
     return nullptr;
   }
 
-  void count(std::atomic<std::uint64_t> activation_counters::*which) noexcept {
+  void count(counters::member which) noexcept {
     activation* const self = current_activation();
-    if (self != nullptr && self->home == this) {
-      auto& counter = self->counters.*which;
-      counter.store(counter.load(std::memory_order::relaxed) + 1,
-                    std::memory_order::seq_cst);  // then draining_ is read
-    } else {
-      (elsewhere_.*which).fetch_add(1, std::memory_order::seq_cst);
-    }
+    if (self != nullptr && self->home == this)
+      self->totals.add(which);
+    else
+      elsewhere_.add_shared(which);
   }
 
   // How long a search lasts before its processor goes idle, and how long a
@@ -798,27 +723,18 @@ class core {
   std::unique_ptr<processor[]> processors_;
   std::uint32_t activation_slots_;
   std::unique_ptr<std::atomic<activation*>[]> activations_;
-  std::unique_ptr<std::atomic<work_deque<>*>[]> deques_;
-  std::atomic<std::uint32_t> deque_count_{0};
   std::atomic<bool> ended_{false};
 
-  alignas(cache_line_bytes) std::atomic<std::uint32_t> idle_count_{0};
-  std::atomic<std::uint32_t> searching_{0};
+  idle_set idle_;
+  alignas(cache_line_bytes) std::atomic<std::uint32_t> searching_{0};
   std::atomic<std::uint32_t> watching_{0};
   std::atomic<std::uint32_t> lost_{0};
-  std::array<std::atomic<std::uint64_t>, most_processors / 64> idle_{};
 
   alignas(cache_line_bytes) injection_queue<> injected_;
+  deque_registry deques_;
   timer_queue timers_;
   stack_pool stacks_;
-
-  alignas(cache_line_bytes) futex_lock deque_lock_;
-  std::array<work_deque<>*, most_deques> free_deques_{};  // deque_lock_
-  std::uint32_t free_deque_count_ = 0;                    // deque_lock_
-
-  alignas(cache_line_bytes) activation_counters elsewhere_;
-  std::atomic<bool> draining_{false};
-  std::atomic<std::uint32_t> drained_{0};
+  alignas(cache_line_bytes) counters elsewhere_;
 };
 
 inline void disabled_region::deliver_pending(activation& self) noexcept {

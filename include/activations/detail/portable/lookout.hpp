@@ -195,7 +195,7 @@ class lookout {
     while (!ends_.load(std::memory_order::acquire)) {
       if (!core_.has_work()) {
         // A processor that is idle keeps the timers itself.
-        auto const deadline = core_.idle_count() != 0
+        auto const deadline = core_.idle().count() != 0
                                   ? no_deadline
                                   : core_.timers().earliest_ns();
         monitor_.sleep(

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Which processors are idle, for those who look for one to wake: a count that
+// every pusher reads, and a bit for each.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include <activations/detail/atomics.hpp>
+
+namespace activations::detail {
+
+inline constexpr std::uint32_t most_processors = 1024;
+
+// State   count_, bits_: hints that follow the processor words, which alone
+//         say who owns what.  W: whoever changed a word from or to idle.
+// Edges   E1 add: seq_cst, then the queues are read; a pusher writes its queue
+//         (seq_cst), then reads count_: one of the two sees the other.
+class idle_set {
+ public:
+  void add(std::uint32_t processor) noexcept {
+    bits_[processor / 64].fetch_or(bit(processor), std::memory_order::seq_cst);
+    count_.fetch_add(1, std::memory_order::seq_cst);  // E1
+  }
+  void remove(std::uint32_t processor) noexcept {
+    bits_[processor / 64].fetch_and(~bit(processor),
+                                    std::memory_order::seq_cst);
+    count_.fetch_sub(1, std::memory_order::seq_cst);
+  }
+  [[nodiscard]] std::uint32_t count() const noexcept {
+    return count_.load(std::memory_order::seq_cst);  // E1
+  }
+  // Calls visit(processor index) until it returns true; returns whether it
+  // did.
+  template <class Visit>
+  bool any(Visit visit) const noexcept {
+    for (std::uint32_t word = 0; word < bits_.size(); ++word) {
+      auto bits = bits_[word].load(std::memory_order::seq_cst);
+      for (; bits != 0; bits &= bits - 1)
+        if (visit(word * 64 +
+                  static_cast<std::uint32_t>(__builtin_ctzll(bits))))
+          return true;
+    }
+    return false;
+  }
+
+ private:
+  static std::uint64_t bit(std::uint32_t processor) noexcept {
+    return std::uint64_t{1} << (processor % 64);
+  }
+
+  alignas(cache_line_bytes) std::atomic<std::uint32_t> count_{0};
+  std::array<std::atomic<std::uint64_t>, most_processors / 64> bits_{};
+};
+
+}  // namespace activations::detail
