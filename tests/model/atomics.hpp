@@ -34,9 +34,11 @@ T from_word(word bits) noexcept {
   return value;
 }
 
-// std::atomic<T>, as far as it is used.
+// std::atomic<T>, as far as it is used, and of the same layout. Its value in
+// memory is the one it was constructed with; what is stored later is kept by
+// the engine, by address.
 template <class T>
-class atomic {
+class alignas(sizeof(T)) atomic {
   using order = std::memory_order;
   static constexpr order failure_of(order success) noexcept {
     return success == order::acq_rel   ? order::acquire
@@ -46,81 +48,86 @@ class atomic {
 
  public:
   using value_type = T;
+  static constexpr bool is_always_lock_free = true;
 
-  atomic() : atomic(T{}) {}
-  atomic(T value)
-      : at_(engine::current()->add_location(to_word(value), true)) {}
+  constexpr atomic() noexcept : atomic(T{}) {}
+  constexpr atomic(T value) noexcept : value_(value) {
+    if (!std::is_constant_evaluated() && engine::current() != nullptr)
+      engine::current()->forget(this);
+  }
   atomic(atomic const&) = delete;
   atomic& operator=(atomic const&) = delete;
 
-  T load(order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) const {
-    return from_word<T>(engine::current()->load(at_, o, {file, line}));
+  T load(order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) const noexcept {
+    return from_word<T>(model().load(this, raw(), o, {file, line}));
   }
-  void store(T value, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) {
-    engine::current()->store(at_, to_word(value), o, {file, line});
+  void store(T value, order o = order::seq_cst,
+             ACTIVATIONS_MODEL_SITE) noexcept {
+    model().store(this, raw(), to_word(value), o, {file, line});
   }
-  T exchange(T value, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) {
+  T exchange(T value, order o = order::seq_cst,
+             ACTIVATIONS_MODEL_SITE) noexcept {
     return change(o, {file, line}, [&](T) { return value; });
   }
   bool compare_exchange_strong(T& expected, T desired, order success,
-                               order failure, ACTIVATIONS_MODEL_SITE) {
+                               order failure, ACTIVATIONS_MODEL_SITE) noexcept {
     return compare(expected, desired, false, success, failure, {file, line});
   }
   bool compare_exchange_strong(T& expected, T desired, order o = order::seq_cst,
-                               ACTIVATIONS_MODEL_SITE) {
+                               ACTIVATIONS_MODEL_SITE) noexcept {
     return compare(expected, desired, false, o, failure_of(o), {file, line});
   }
   bool compare_exchange_weak(T& expected, T desired, order success,
-                             order failure, ACTIVATIONS_MODEL_SITE) {
+                             order failure, ACTIVATIONS_MODEL_SITE) noexcept {
     return compare(expected, desired, true, success, failure, {file, line});
   }
   bool compare_exchange_weak(T& expected, T desired, order o = order::seq_cst,
-                             ACTIVATIONS_MODEL_SITE) {
+                             ACTIVATIONS_MODEL_SITE) noexcept {
     return compare(expected, desired, true, o, failure_of(o), {file, line});
   }
-  T fetch_add(T by, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) {
+  T fetch_add(T by, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) noexcept {
     return change(o, {file, line}, [&](T old) { return T(old + by); });
   }
-  T fetch_sub(T by, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) {
+  T fetch_sub(T by, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) noexcept {
     return change(o, {file, line}, [&](T old) { return T(old - by); });
   }
-  T fetch_or(T bits, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) {
+  T fetch_or(T bits, order o = order::seq_cst,
+             ACTIVATIONS_MODEL_SITE) noexcept {
     return change(o, {file, line}, [&](T old) { return T(old | bits); });
   }
-  T fetch_and(T bits, order o = order::seq_cst, ACTIVATIONS_MODEL_SITE) {
+  T fetch_and(T bits, order o = order::seq_cst,
+              ACTIVATIONS_MODEL_SITE) noexcept {
     return change(o, {file, line}, [&](T old) { return T(old & bits); });
   }
 
-  [[nodiscard]] int location() const noexcept { return at_; }
-
- protected:
-  struct unwritten {};
-  explicit atomic(unwritten) : at_(engine::current()->add_location(0, false)) {}
-
  private:
+  static engine& model() noexcept { return *engine::current(); }
+  word raw() const noexcept { return to_word(value_); }
+
   template <class Change>
-  T change(order o, site where, Change next) {
-    return from_word<T>(engine::current()->exchange(
-        at_, [&](word old) { return to_word(next(from_word<T>(old))); }, o,
+  T change(order o, site where, Change next) noexcept {
+    return from_word<T>(model().exchange(
+        this, raw(),
+        [&](word old) { return to_word<T>(next(from_word<T>(old))); }, o,
         where));
   }
   bool compare(T& expected, T desired, bool weak, order success, order failure,
-               site where) {
+               site where) noexcept {
     word found = to_word(expected);
-    bool const done = engine::current()->compare_exchange(
-        at_, found, to_word(desired), weak, success, failure, where);
+    bool const done = model().compare_exchange(
+        this, raw(), found, to_word(desired), weak, success, failure, where);
     expected = from_word<T>(found);
     return done;
   }
 
-  int at_;
+  T value_;
 };
 
 // An atomic whose load before its first store is an error.
 template <class T>
 class slot : public atomic<T> {
  public:
-  slot() : atomic<T>(typename atomic<T>::unwritten{}) {}
+  slot() noexcept { engine::current()->add_unwritten(this); }
 };
 
 struct atomics {
@@ -156,15 +163,21 @@ class plain {
 };
 
 // Sleeps while the word is `expected`; returns when woken, at once if the
-// word differs.
-inline void futex_wait(atomic<std::uint32_t>& at, std::uint32_t expected,
-                       ACTIVATIONS_MODEL_SITE) {
-  engine::current()->futex_wait(at.location(), to_word(expected), {file, line});
+// word differs. False: the deadline came first.
+inline bool futex_wait(atomic<std::uint32_t> const& at, std::uint32_t expected,
+                       std::uint64_t deadline_ns = UINT64_MAX,
+                       ACTIVATIONS_MODEL_SITE) noexcept {
+  word raw = 0;
+  std::memcpy(&raw, &at, sizeof at);
+  return engine::current()->futex_wait(&at, raw, expected, {file, line},
+                                       deadline_ns);
 }
 
-inline int futex_wake(atomic<std::uint32_t>& at, int count = 1,
-                      ACTIVATIONS_MODEL_SITE) {
-  return engine::current()->futex_wake(at.location(), count, {file, line});
+inline int futex_wake(atomic<std::uint32_t> const& at, int count = 1,
+                      ACTIVATIONS_MODEL_SITE) noexcept {
+  word raw = 0;
+  std::memcpy(&raw, &at, sizeof at);
+  return engine::current()->futex_wake(&at, raw, count, {file, line});
 }
 
 }  // namespace activations::model

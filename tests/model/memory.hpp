@@ -23,6 +23,9 @@
 //     made that the store does not depend on the load, so this part alone may
 //     raise an alarm that is false ("out of thin air").
 // docs/memory-ordering.md compares this with the known litmus tests.
+//
+// A sequential memory forgets all but the newest stores: for searches that are
+// about schedules only.
 #pragma once
 
 #include <algorithm>
@@ -35,8 +38,8 @@ namespace activations::model {
 
 using word = std::uint64_t;
 
-inline constexpr int max_threads = 6;
-inline constexpr int max_locations = 96;
+inline constexpr int max_threads = 12;
+inline constexpr int max_locations = 96;  // of a memory that is not sequential
 
 struct view {
   std::array<std::int16_t, max_locations> seen{};  // index of a store
@@ -69,7 +72,10 @@ constexpr bool is_seq_cst(std::memory_order order) noexcept {
 
 class memory {
  public:
-  void reset() noexcept { used_ = 0; }
+  void reset(bool sequential) noexcept {
+    used_ = 0;
+    sequential_ = sequential;
+  }
 
   // A location whose first store is part of what every thread sees at start.
   // Not `written`: reading it before the first store is an error.
@@ -83,6 +89,7 @@ class memory {
   }
 
   [[nodiscard]] int size() const noexcept { return used_; }
+  [[nodiscard]] bool is_sequential() const noexcept { return sequential_; }
   [[nodiscard]] int newest(int at) const noexcept {
     return static_cast<int>(locations_[at].stores.size()) - 1;
   }
@@ -96,12 +103,14 @@ class memory {
   // The oldest store that a load may read.
   [[nodiscard]] int oldest(int at, view const& own,
                            std::memory_order order) const noexcept {
+    if (sequential_) return 0;
     int const seen = own.seen[at];
     return is_seq_cst(order) ? std::max(seen, locations_[at].floor) : seen;
   }
 
   word load(int at, int store, view& own, std::memory_order order) noexcept {
     location& l = locations_[at];
+    if (sequential_) return l.stores[store].value;
     own.seen[at] = static_cast<std::int16_t>(store);
     if (is_acquire(order)) own.join(l.stores[store].released);
     if (is_seq_cst(order)) l.floor = std::max(l.floor, store);
@@ -116,6 +125,10 @@ class memory {
   word exchange(int at, word value, view& own, std::memory_order order) {
     location& l = locations_[at];
     word const old = l.stores.back().value;
+    if (sequential_) {
+      l.stores.back().value = value;
+      return old;
+    }
     if (is_acquire(order)) own.join(l.stores.back().released);
     view const carried = l.stores.back().released;
     append(at, value, own, order, &carried);
@@ -136,6 +149,11 @@ class memory {
   void append(int at, word value, view& own, std::memory_order order,
               view const* carried) {
     location& l = locations_[at];
+    if (sequential_) {
+      l.stores.back().value = value;
+      l.stores.back().written = true;
+      return;
+    }
     int const index = static_cast<int>(l.stores.size());
     own.seen[at] = static_cast<std::int16_t>(index);
     stored made{value, true, carried != nullptr ? *carried : view{}};
@@ -146,6 +164,7 @@ class memory {
 
   std::vector<location> locations_;
   int used_ = 0;
+  bool sequential_ = false;
 };
 
 }  // namespace activations::model

@@ -108,7 +108,6 @@ void crowd(model::run& r) {
     take(s.jobs.pop());
     if (s.jobs.push(s.items[2].fill(3))) ++pushed;
     take(s.jobs.pop());
-    take(s.jobs.pop());
   });
   r.spawn([&] {
     take(s.jobs.steal());
