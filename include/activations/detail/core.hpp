@@ -144,8 +144,8 @@ class core {
     core& home = *self.home;
     strand& leaving = *self.current;
     if (leaving.pins != 0) [[unlikely]] {
-      suspend_pinned(self, &requeue_pinned, &leaving);
-      return;
+      home.stop_here(self);  // the kernel thread itself queues up
+      return disabled_region::leave(self);
     }
     if (!self.owns_processor() && !home.backend_->reclaim(self)) [[unlikely]] {
       // An excess thread of ours: its place is in the queue.
@@ -589,10 +589,6 @@ class core {
 
   static void requeue(void* argument, activation& self) noexcept {
     self.home->make_runnable(*static_cast<strand*>(argument));
-  }
-  static void requeue_pinned(void* argument, activation& self) noexcept {
-    strand& s = *static_cast<strand*>(argument);
-    self.home->injected_.push(s.pinned_to);
   }
   static void inject_activation(void* argument, activation& self) noexcept {
     self.home->injected_.push(static_cast<activation*>(argument));
