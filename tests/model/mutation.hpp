@@ -5,8 +5,8 @@
 // time, and some scenario must then find a violation; and for each label of
 // the operation ("// E1") a scenario that speaks for this edge must find one.
 // The operations are found by running the scenarios, their labels by reading
-// the header. So an operation without a label, a label without need, and an
-// order that is stronger than needed all fail.
+// the header. So an operation without a label, a label without need, an order
+// that is stronger than needed and a label that no scenario comes to all fail.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -85,17 +85,31 @@ class source {
     return {static_cast<int>(first), static_cast<int>(last)};
   }
 
-  // The labels in the comments of the statement that covers `line`.
-  [[nodiscard]] std::string labels(int line) const {
+  // First and last line of the statement that covers `line`.
+  [[nodiscard]] std::pair<int, int> statement(int line) const {
     auto first = static_cast<std::size_t>(line);
     while (first > 1 && !ends_statement(lines_[first - 1])) --first;
+    auto last = static_cast<std::size_t>(line);
+    while (last + 1 < lines_.size() && !ends_statement(lines_[last])) ++last;
+    return {static_cast<int>(first), static_cast<int>(last)};
+  }
+
+  // The labels in the comments of that statement.
+  [[nodiscard]] std::string labels(int line) const {
+    auto const [first, last] = statement(line);
     std::string found;
-    for (std::size_t i = first; i < lines_.size(); ++i) {
-      add_labels(lines_[i], found);
-      if (i >= static_cast<std::size_t>(line) && ends_statement(lines_[i]))
-        break;
-    }
+    for (int i = first; i <= last; ++i)
+      add_labels(lines_[static_cast<std::size_t>(i)], found);
     return found;
+  }
+
+  // A line of code with a label.
+  [[nodiscard]] bool is_labelled(int line) const {
+    auto const& text = lines_[static_cast<std::size_t>(line)];
+    if (text.find_first_not_of(' ') == text.find("//")) return false;
+    std::string found;
+    add_labels(text, found);
+    return !found.empty();
   }
 
  private:
@@ -159,6 +173,14 @@ inline void expect_edges_are_needed(std::string const& header,
   source const text(sites.front().where.file);
   auto const [first, last] = text.lines_of(structure);
   ASSERT_LT(first, last) << header << " does not define " << structure;
+  for (int line = first; line <= last; ++line) {
+    if (!text.is_labelled(line)) continue;
+    auto const [from, to] = text.statement(line);
+    bool reached = false;
+    for (sighting const& at : sites)
+      reached |= from <= at.where.line && at.where.line <= to;
+    EXPECT_TRUE(reached) << header << ':' << line << ": no scenario comes here";
+  }
   int caught = 0;
   std::map<int, std::set<std::string>> uncovered;  // labels of each line
   for (sighting const& at : sites) {

@@ -125,7 +125,45 @@ void in_order(model::run& r) {
   r.finally([&] { s.finish(); });
 }
 
-enum class look { steal, is_empty };
+enum class look { steal, is_empty, move };
+
+// The ring of one that lost its processor moves over to its successor, while
+// its owner goes on for a while.
+void adopted(model::run& r, int thieves) {
+  auto& s = r.make<state<4>>();
+  r.spawn([&] {
+    s.push();
+    s.push();
+    take(s.own.pop());
+    s.push();
+  });
+  r.spawn([&] {
+    for (int i = 0; i < 2; ++i)
+      if (s.own.move_into(s.others[0]) > 0)
+        while (take(s.others[0].pop()) != nullptr) {
+        }
+  });
+  for (int i = 0; i < thieves; ++i)
+    r.spawn([&] {
+      activations::detail::runnable* got = nullptr;
+      if (s.others[0].steal_into(s.others[1], got) > 0) take(got);
+    });
+  r.finally([&] { s.finish(); });
+}
+
+// Its slots are used again afterwards.
+void adopted_and_reused(model::run& r) {
+  auto& s = r.make<state<2>>();
+  r.spawn([&] {
+    for (int i = 0; i < 4; ++i) s.push();
+  });
+  r.spawn([&] {
+    if (s.own.move_into(s.others[0]) > 0)
+      while (take(s.others[0].pop()) != nullptr) {
+      }
+  });
+  r.finally([&] { s.finish(); });
+}
 
 // A batch arrives while a thief looks.
 void batch(model::run& r) {
@@ -158,6 +196,10 @@ void sleeping_thief(model::run& r, look how) {
       slept = s.own.is_empty();
       return;
     }
+    if (how == look::move) {
+      slept = s.own.move_into(s.others[0]) == 0;
+      return;
+    }
     activations::detail::runnable* got = nullptr;
     slept = s.own.steal_into(s.others[0], got) == 0;
     take(got);
@@ -169,19 +211,25 @@ void sleeping_thief(model::run& r, look how) {
 }
 
 // The same for what a thief leaves in its own ring, and for a batch.
-void sleeping_second_thief(model::run& r, bool batch) {
+enum class source { steal, batch, move };
+
+void sleeping_second_thief(model::run& r, source from) {
   auto& s = r.make<state<4>>();
   auto& idle = r.make<model::atomic<int>>(0);
   auto& slept = r.make<bool>(false);
   auto& woke = r.make<bool>(false);
   for (int i = 0; i < 3; ++i) s.push();
-  r.spawn([&, batch] {
+  r.spawn([&, from] {
     activations::detail::runnable* got = nullptr;
-    if (batch) {
+    if (from == source::batch) {
       auto* const chain = s.items[3].fill(4);
       chain->next = s.items[4].fill(5);
       s.pushed = 5;
       s.others[0].append(chain, 2, std::memory_order::seq_cst);
+    } else if (from == source::move) {
+      model::check(
+          s.own.move_into(s.others[0], std::memory_order::seq_cst) == 3,
+          "not all of it");
     } else {
       model::check(
           s.own.steal_into(s.others[0], got, std::memory_order::seq_cst) == 2,
@@ -213,10 +261,18 @@ std::vector<model::scenario> scenarios() {
       {"thief that looks", "E3", future,
        [](model::run& r) { sleeping_thief(r, look::is_empty); }},
       {"second thief", "E3", future,
-       [](model::run& r) { sleeping_second_thief(r, false); }},
+       [](model::run& r) { sleeping_second_thief(r, source::steal); }},
       {"second thief, batch", "E3", future,
-       [](model::run& r) { sleeping_second_thief(r, true); }},
+       [](model::run& r) { sleeping_second_thief(r, source::batch); }},
+      {"successor that looks", "E3", future,
+       [](model::run& r) { sleeping_thief(r, look::move); }},
+      {"second thief, moved", "E3", future,
+       [](model::run& r) { sleeping_second_thief(r, source::move); }},
       {"batch", "E1 E2", future, batch},
+      {"adopted", "E1 E2", future, [](model::run& r) { adopted(r, 0); }},
+      {"adopted and stolen", "E1 E2", future,
+       [](model::run& r) { adopted(r, 1); }},
+      {"adopted and reused", "E1 E2", future, adopted_and_reused},
       {"one thief", "E1 E2", future, shared<1>},
       {"spurious failures", "E1 E2", weak, shared<1>},
       {"reuse", "E1 E2", future, reuse},

@@ -118,7 +118,7 @@ void crowd(model::run& r) {
 }
 
 // Either the pusher sees the idle thief, or the thief sees the job.
-void sleeping_thief(model::run& r) {
+void sleeping_thief(model::run& r, bool looks) {
   auto& s = r.make<state>();
   auto& idle = r.make<model::atomic<int>>(0);
   auto& slept = r.make<bool>(false);
@@ -128,9 +128,9 @@ void sleeping_thief(model::run& r) {
                  "full");
     woke = idle.load(std::memory_order::seq_cst) != 0;
   });
-  r.spawn([&] {
+  r.spawn([&, looks] {
     idle.store(1, std::memory_order::seq_cst);
-    slept = take(s.jobs.steal()) == nullptr;
+    slept = looks ? s.jobs.size() == 0 : take(s.jobs.steal()) == nullptr;
   });
   r.finally([&] {
     model::check(!slept || woke, "a thief sleeps beside a job");
@@ -146,7 +146,10 @@ model::options with_future_reads() {
 
 std::vector<model::scenario> scenarios() {
   return {
-      {"sleeping thief", "E4", with_future_reads(), sleeping_thief},
+      {"sleeping thief", "E4", with_future_reads(),
+       [](model::run& r) { sleeping_thief(r, false); }},
+      {"thief that looks", "E4", with_future_reads(),
+       [](model::run& r) { sleeping_thief(r, true); }},
       {"publish", "E1", with_future_reads(), publish},
       {"only job", "E1", with_future_reads(), only_job},
       {"one thief", "E2", with_future_reads(),

@@ -52,7 +52,7 @@ namespace activations::detail {
 //       Likewise a thief that sees the last job gone sees bottom_ lowered.
 //   E3  steal: top_ compare-exchange -> push: top_ load
 //       the thief has read its slot before the owner uses the slot again.
-//   E4  push(seq_cst): bottom_ store -> steal: bottom_ load
+//   E4  push(seq_cst): bottom_ store -> steal, size: bottom_ load
 //       for a caller that next loads who is idle, against one that
 //       announced itself idle (seq_cst) and looks here once more.
 // Progress and memory
@@ -117,10 +117,11 @@ class work_deque {
     }
   }
 
-  // Any thread. True at some moment of the call, if nobody else works here.
+  // Any thread. Exact if nobody else works here. 0: everything whose push came
+  // before, in the order of the seq_cst operations (E4), has been taken.
   [[nodiscard]] std::size_t size() const noexcept {
-    // Relaxed: a hint.
-    auto const b = bottom_.load(std::memory_order::relaxed);
+    auto const b = bottom_.load(std::memory_order::seq_cst);  // E4
+    // Relaxed: an old top only makes the deque look fuller.
     auto const t = top_.load(std::memory_order::relaxed);
     return b > t ? static_cast<std::size_t>(b - t) : 0;
   }
