@@ -154,14 +154,16 @@ class portable_backend final : public detail::backend {
     if (!detail::processor_to_idle(p.info->word, self.index)) return;
     core_.idle().add(p.index);
     core_.barrier_for_forks();
-    if ((core_.has_work() || core_.has_ended()) && regain_idle(self, p)) return;
-    bool const keeper =
-        deadline_ns != detail::no_deadline && become_timekeeper(self);
+    if ((core_.has_work() || core_.has_ended()) && regain_idle(self, p))
+      return leave_timers(false);
+    bool keeper = deadline_ns != detail::no_deadline && become_timekeeper(self);
     if (!keeper) deadline_ns = detail::no_deadline;
-    // What is left to wait for after the first is an order.
-    while (!idle_is_over(self, p, detail::wait_order(self, deadline_ns)))
+    while (!idle_is_over(self, p, detail::wait_order(self, deadline_ns))) {
+      // A claimer made it a spare, which waits for an order alone.
       deadline_ns = detail::no_deadline;
-    if (keeper) resign_timekeeper();
+      leave_timers(std::exchange(keeper, false));
+    }
+    leave_timers(keeper);
   }
 
   bool switch_to(detail::activation& self,
@@ -215,12 +217,15 @@ class portable_backend final : public detail::backend {
   }
 
   bool wake_idle() noexcept override {
-    return core_.idle().any([&](std::uint32_t index) {
+    // The timekeeper last: another would have to take its place.
+    auto const keeper = timekeeper_.load(std::memory_order::seq_cst);
+    auto const wake = [&](std::uint32_t index, bool may_be_keeper) {
       detail::processor& p = core_.processor_at(index);
       detail::processor_view const seen = p.view();
       // Not idle: whoever changed the word is about to clear the bit, and
       // looks at the queues after that.
-      if (!seen.is_idle()) return false;
+      if (!seen.is_idle() || (!may_be_keeper && seen.owner() + 1 == keeper))
+        return false;
       detail::activation& owner = *core_.activation_at(seen.owner());
       if (!detail::transfer_processor(p.info->word, seen, owner.index))
         return false;
@@ -228,7 +233,12 @@ class portable_backend final : public detail::backend {
       owner.is_searcher = true;
       detail::send_order(owner, detail::order::granted, &p);
       return true;
-    });
+    };
+    return core_.idle().any(
+               [&](std::uint32_t index) { return wake(index, false); }) ||
+           (keeper != 0 && core_.idle().any([&](std::uint32_t index) {
+             return wake(index, true);
+           }));
   }
 
   void watch() noexcept override { lookout_.wake(); }
@@ -442,22 +452,28 @@ class portable_backend final : public detail::backend {
     return true;
   }
 
-  // One idle processor sleeps with the deadline of all timers.
+  // One idle processor sleeps with the deadline of all timers; while none is
+  // idle the monitor does.  Who leaves the idle state sees to it that there is
+  // somebody, because somebody else may have counted on it.
   bool become_timekeeper(detail::activation& self) noexcept {
     std::uint32_t none = 0;
     return timekeeper_.compare_exchange_strong(none, self.index + 1,
                                                std::memory_order::seq_cst);
   }
-  void resign_timekeeper() noexcept {
-    timekeeper_.store(0, std::memory_order::seq_cst);
-    if (core_.timers().earliest_ns() != detail::no_deadline)
+  void leave_timers(bool keeper) noexcept {
+    if (keeper) timekeeper_.store(0, std::memory_order::seq_cst);
+    if (core_.timers().earliest_ns() != detail::no_deadline &&
+        timekeeper_.load(std::memory_order::seq_cst) == 0)
       ask_for_timekeeper();
   }
   void ask_for_timekeeper() noexcept {
-    if (core_.idle().count() != 0)
-      core_.notify();
-    else
-      lookout_.wake_monitor();
+    bool const asked = core_.idle().any([&](std::uint32_t index) {
+      detail::processor_view const seen = core_.processor_at(index).view();
+      if (!seen.is_idle()) return false;
+      detail::nudge(*core_.activation_at(seen.owner()));
+      return true;
+    });
+    if (!asked) lookout_.wake_monitor();
   }
 
   detail::core& core_;

@@ -194,12 +194,11 @@ class lookout {
     std::uint64_t tick_ns = shortest_tick_ns;
     while (!ends_.load(std::memory_order::acquire)) {
       if (!core_.has_work()) {
-        // A processor that is idle keeps the timers itself.
-        auto const deadline = core_.idle().count() != 0
-                                  ? no_deadline
-                                  : core_.timers().earliest_ns();
+        auto const deadline = timer_deadline();
         monitor_.sleep(
-            core_.watching(), [&] { return has_news(); }, deadline);
+            core_.watching(),
+            [&] { return has_news() || timer_deadline() < deadline; },
+            deadline);
       }
       // However often it is woken, it looks once a tick.
       monitor_.nap(tick_ns);
@@ -209,6 +208,12 @@ class lookout {
       tick_ns =
           found ? shortest_tick_ns : std::min(tick_ns * 2, longest_tick());
     }
+  }
+
+  // A processor that is idle keeps the timers itself.
+  [[nodiscard]] std::uint64_t timer_deadline() const noexcept {
+    return core_.idle().count() != 0 ? no_deadline
+                                     : core_.timers().earliest_ns();
   }
 
   [[nodiscard]] std::uint64_t longest_tick() const noexcept {
