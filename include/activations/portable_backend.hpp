@@ -130,8 +130,8 @@ class portable_backend final : public detail::backend {
 
   bool park(detail::activation& self) noexcept override {
     if (losses_.settle(self)) count(excess_parks_);
+    pool_.push_spare(self);
     while (!core_.has_ended()) {
-      pool_.push_spare(self);
       switch (detail::wait_order(self)) {
         case detail::order::exit:
           return false;
@@ -140,8 +140,9 @@ class portable_backend final : public detail::backend {
           return true;
         case detail::order::take:
           if (take_as_told(self)) return true;
+          pool_.push_spare(self);
           break;
-        default:
+        default:  // a nudge from when it kept the timers: still a spare
           break;
       }
     }
@@ -234,9 +235,9 @@ class portable_backend final : public detail::backend {
       detail::send_order(owner, detail::order::granted, &p);
       return true;
     };
-    return core_.idle().any(
-               [&](std::uint32_t index) { return wake(index, false); }) ||
-           (keeper != 0 && core_.idle().any([&](std::uint32_t index) {
+    return core_.idle().any([&](std::uint32_t index) {
+      return wake(index, false);
+    }) || (keeper != 0 && core_.idle().any([&](std::uint32_t index) {
              return wake(index, true);
            }));
   }
