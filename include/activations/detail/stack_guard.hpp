@@ -133,7 +133,7 @@ struct stack {
   return made;
 }
 
-inline void disown_stack(stack const& s) noexcept {
+inline void disown_stack([[maybe_unused]] stack const& s) noexcept {
   ACTIVATIONS_STACK_DEREGISTER(s.valgrind_id);
 #if ACTIVATIONS_ASAN
   __asan_unpoison_memory_region(s.base, s.size);

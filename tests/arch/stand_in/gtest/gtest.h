@@ -66,13 +66,12 @@ bool dies(Body body, std::string const& text) {
 
 }  // namespace stand_in
 
-#define TEST(suite, name)                                               \
-  static void suite##_##name();                                         \
-  static stand_in::test suite##_##name##_entry = {#suite, #name,        \
-                                                  &suite##_##name,      \
-                                                  nullptr};             \
-  [[maybe_unused]] static bool const suite##_##name##_added =           \
-      stand_in::add(suite##_##name##_entry);                            \
+#define TEST(suite, name)                                                    \
+  static void suite##_##name();                                              \
+  static stand_in::test suite##_##name##_entry = {#suite, #name,             \
+                                                  &suite##_##name, nullptr}; \
+  [[maybe_unused]] static bool const suite##_##name##_added =                \
+      stand_in::add(suite##_##name##_entry);                                 \
   static void suite##_##name()
 
 #define EXPECT_TRUE(a) stand_in::expect(!!(a), #a, __FILE__, __LINE__)
