@@ -23,6 +23,8 @@
 //              queues once more.
 //   So of a push and a processor that stops looking, at least one sees the
 //   other; and the last searcher that finds something looks for a successor.
+//   a watcher  of the backend, for owners that block, sleeps while no work
+//   waits. Work that no idle processor takes, or that it leaves, wakes it.
 //
 // Involuntary stops (preemption) come through backend::stop and involve none
 // of this: the kernel thread itself waits, and is queued as a runnable.
@@ -200,9 +202,8 @@ class core {
     if (idle_.count() != 0) {
       if (searching_.load(std::memory_order::seq_cst) == 0) [[unlikely]]
         wake_one();
-    } else if (watching_.load(std::memory_order::seq_cst) != 0) [[unlikely]] {
-      disabled_region const region;
-      backend_->watch();
+    } else {
+      alert_watchers();
     }
   }
 
@@ -560,13 +561,13 @@ class core {
     }
     bool const was_last =
         searching_.fetch_sub(1, std::memory_order::seq_cst) == 1;
-    if (found == nullptr) {
-      found = pick_here(self);
-      if (found == nullptr) found = steal(self, true);
-      return found;
-    }
-    // There may be more than we took, pushed while we kept others from waking.
-    if (was_last && idle_.count() != 0 && has_work()) notify();
+    bool const gave_up = found == nullptr;
+    if (gave_up && (found = pick_here(self)) == nullptr)
+      found = steal(self, true);
+    // There may be more than we took, pushed while we kept others from waking:
+    // for an idle processor or, since the last of them was claimed, for ours
+    // when it blocks.
+    if (found != nullptr && (was_last || gave_up) && has_work()) notify();
     return found;
   }
 
@@ -577,8 +578,18 @@ class core {
     if (!searching_.compare_exchange_strong(none, 1,
                                             std::memory_order::seq_cst))
       return;
-    if (!backend_->wake_idle())
-      searching_.fetch_sub(1, std::memory_order::seq_cst);
+    if (backend_->wake_idle()) return;
+    searching_.fetch_sub(1, std::memory_order::seq_cst);
+    // They are gone, and others may have relied on us as a searcher.
+    alert_watchers();
+  }
+
+  // Work waits for a processor, should the owner of one block.
+  void alert_watchers() noexcept {
+    if (watching_.load(std::memory_order::seq_cst) == 0) [[likely]]
+      return;
+    disabled_region const region;
+    backend_->watch();
   }
 
   std::uint64_t monotonic_or_never() noexcept {
