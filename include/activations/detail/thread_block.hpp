@@ -13,11 +13,11 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <functional>
 #include <new>
@@ -293,9 +293,7 @@ thread_block* make_thread(runtime& home, std::string_view name,
     } const destroy{what};
     (*what)(self);
   };
-  auto const length = std::min(name.size(), sizeof block->name - 1);
-  std::memcpy(block->name, name.data(), length);
-  block->name[length] = '\0';
+  block->name[name.copy(block->name, sizeof block->name - 1)] = '\0';
   if (home.model() == threading::one_to_one) {
     block->on_kernel_thread = true;
   } else {
