@@ -125,7 +125,7 @@ class scheduler {
         *runtime_, options, std::forward<F>(f), std::forward<Args>(args)...));
   }
 
-  // Starts a task.  Errors: std::bad_alloc.
+  // Starts a task on its own.  Requires: one that was not started.
   template <class T>
   join_handle<T> spawn(task<T> work) {
     return join_handle<T>(detail::start_task(*runtime_, std::move(work)));

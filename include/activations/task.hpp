@@ -58,6 +58,46 @@ struct frame_allocation {
   }
 };
 
+// Of a spawned task: who waits for it, and who destroys it.
+//
+// State   word_: running; finished; abandoned (the handle let go first); else
+//         the waiter of the handle.
+// Roles   the task: finish, once.  The handle: listen, abandon.
+// Edges   E1 finish: exchange(acq_rel) -> listen, is_done: acquire: the result.
+//         E2 abandon: CAS(acq_rel) -> finish: exchange(acq_rel): the handle is
+//         done with it.
+class spawned_word {
+ public:
+  [[nodiscard]] bool is_done() const noexcept {
+    return word_.load(std::memory_order::acquire) == finished;  // E1
+  }
+  // False: it has ended already.  Else w will be notified.
+  bool listen(waiter& w) noexcept {
+    std::uintptr_t expected = running;
+    return word_.compare_exchange_strong(
+        expected, reinterpret_cast<std::uintptr_t>(&w),
+        std::memory_order::acq_rel, std::memory_order::acquire);  // E1
+  }
+  // True: nobody holds the task any more, the caller destroys it.  Else it is
+  // the handle's from now on.
+  [[nodiscard]] bool finish() noexcept {
+    auto const before = word_.exchange(finished, std::memory_order::acq_rel);
+    if (before > abandoned) reinterpret_cast<waiter*>(before)->notify();
+    return before == abandoned;
+  }
+  // True: the task has ended, and the caller destroys it.
+  [[nodiscard]] bool abandon() noexcept {
+    std::uintptr_t expected = running;
+    return !word_.compare_exchange_strong(expected, abandoned,
+                                          std::memory_order::acq_rel,   // E2
+                                          std::memory_order::acquire);  // E1
+  }
+
+ private:
+  enum : std::uintptr_t { running, finished, abandoned };
+  std::atomic<std::uintptr_t> word_{running};
+};
+
 // What follows when a task has ended.
 struct task_promise_base : task_header, frame_allocation {
   // Who goes on: given the ended task, returns what to resume.
@@ -67,6 +107,7 @@ struct task_promise_base : task_header, frame_allocation {
   continuation then = nullptr;
   void* then_argument = nullptr;
   std::exception_ptr error;
+  spawned_word spawned;
 
   std::suspend_always initial_suspend() noexcept { return {}; }
 
@@ -204,55 +245,6 @@ inline task<void> task_promise<void>::get_return_object() noexcept {
   return task<void>(handle);
 }
 
-// A spawned task: who waits for it, and who destroys it.
-//
-// State   word: running; finished; abandoned (the handle let go first); else
-//         the waiter of the handle.
-// Roles   the task: finish, once.  The handle: listen, drop.
-// Edges   E1 finish: exchange(acq_rel) -> listen, is_done: acquire: the result.
-//         E2 drop: CAS(acq_rel) -> finish: exchange(acq_rel): the handle is
-//         done with it, and the task destroys itself.
-struct spawned_block : frame_allocation {
-  explicit spawned_block(core& owner) noexcept : home(&owner) {}
-
-  core* home;
-  task_promise_base* promise = nullptr;
-  std::atomic<std::uintptr_t> word{running};
-
-  [[nodiscard]] bool is_done() const noexcept {
-    return word.load(std::memory_order::acquire) == finished;  // E1
-  }
-  // False: it has ended already.  Else w will be notified.
-  bool listen(waiter& w) noexcept {
-    std::uintptr_t expected = running;
-    return word.compare_exchange_strong(
-        expected, reinterpret_cast<std::uintptr_t>(&w),
-        std::memory_order::acq_rel, std::memory_order::acquire);  // E1
-  }
-  void finish() noexcept {
-    auto const before = word.exchange(finished, std::memory_order::acq_rel);
-    if (before == running) return;  // the handle's now
-    if (before == abandoned) return destroy();
-    reinterpret_cast<waiter*>(before)->notify();
-  }
-  // The handle lets go.
-  void drop() noexcept {
-    std::uintptr_t expected = running;
-    if (!word.compare_exchange_strong(expected, abandoned,
-                                      std::memory_order::acq_rel,   // E2
-                                      std::memory_order::acquire))  // E1
-      destroy();
-  }
-
- private:
-  enum : std::uintptr_t { running, finished, abandoned };
-
-  void destroy() noexcept {
-    std::coroutine_handle<>::from_address(promise->frame).destroy();
-    delete this;
-  }
-};
-
 }  // namespace detail
 
 // The other end of scheduler::spawn(task).  Destroying it lets the task run
@@ -262,96 +254,97 @@ class [[nodiscard]] join_handle {
  public:
   join_handle() noexcept = default;
   join_handle(join_handle&& other) noexcept
-      : block_(std::exchange(other.block_, nullptr)) {}
+      : task_(std::exchange(other.task_, nullptr)) {}
   join_handle& operator=(join_handle&& other) noexcept {
     if (this != &other) {
       detach();
-      block_ = std::exchange(other.block_, nullptr);
+      task_ = std::exchange(other.task_, nullptr);
     }
     return *this;
   }
   ~join_handle() { detach(); }
 
-  [[nodiscard]] bool joinable() const noexcept { return block_ != nullptr; }
+  [[nodiscard]] bool joinable() const noexcept { return task_ != nullptr; }
   [[nodiscard]] bool is_done() const noexcept {
-    return block_ != nullptr && block_->is_done();
+    return task_ != nullptr && task_->spawned.is_done();
   }
 
   // Waits for the end; returns the result or rethrows.  Once.
+  // Requires: joinable.
   // Context: user thread, task (parks the carrier), plain kernel thread.
   T join() {
-    ACTIVATIONS_ASSERT(block_ != nullptr);
+    ACTIVATIONS_ASSERT(task_ != nullptr);
     detail::waiter self;
-    if (block_->listen(self)) self.wait();
+    if (task_->spawned.listen(self)) self.wait();
     return take();
   }
 
   // co_await std::move(handle): as join, for tasks.
   auto operator co_await() && noexcept {
-    ACTIVATIONS_ASSERT(block_ != nullptr);
+    ACTIVATIONS_ASSERT(task_ != nullptr);
     return awaiter{*this, std::nullopt};
   }
 
+  // Lets it run on; its result is dropped.
   void detach() noexcept {
-    if (block_ != nullptr) std::exchange(block_, nullptr)->drop();
+    detail::task_promise<T>* const left = std::exchange(task_, nullptr);
+    if (left != nullptr && left->spawned.abandon()) destroy(*left);
   }
 
  private:
   friend class scheduler;
-  explicit join_handle(detail::spawned_block* block) noexcept : block_(block) {}
+  explicit join_handle(detail::task_promise<T>& started) noexcept
+      : task_(&started) {}
 
   struct awaiter {
     join_handle& handle;
     std::optional<detail::waiter> self;
 
-    bool await_ready() noexcept { return handle.block_->is_done(); }
+    bool await_ready() noexcept { return handle.is_done(); }
     // Out of line: see detail/async_wait.hpp.
     template <std::derived_from<detail::runnable> Promise>
     [[gnu::noinline]] bool await_suspend(
         std::coroutine_handle<Promise> waiting) noexcept {
       self.emplace(static_cast<detail::runnable&>(waiting.promise()));
-      return handle.block_->listen(*self);
+      return handle.task_->spawned.listen(*self);
     }
     T await_resume() { return handle.take(); }
   };
 
   T take() {
     struct release {
-      detail::spawned_block* block;
-      ~release() { block->drop(); }
-    } const at_end{std::exchange(block_, nullptr)};
-    return static_cast<detail::task_promise<T>*>(at_end.block->promise)->take();
+      detail::task_promise<T>& ended;
+      ~release() { destroy(ended); }
+    } const at_end{*std::exchange(task_, nullptr)};
+    return at_end.ended.take();
+  }
+  static void destroy(detail::task_promise<T>& ended) noexcept {
+    std::coroutine_handle<>::from_address(ended.frame).destroy();
   }
 
-  detail::spawned_block* block_ = nullptr;
+  detail::task_promise<T>* task_ = nullptr;
 };
 
 namespace detail {
 
-// Starts a task on its own.  Context: any thread.  Throws std::bad_alloc.
+// Starts a task on its own.  Context: any thread.
 template <class T>
-spawned_block* start_task(core& home, task<T>&& work) {
+task_promise<T>& start_task(core& home, task<T>&& work) noexcept {
   ACTIVATIONS_ASSERT(static_cast<bool>(work));
-  auto* const block = new spawned_block(home);
-  auto& promise = work.release().promise();  // the block owns it from here
-  block->promise = &promise;
-  promise.then_argument = block;
+  auto& promise = work.release().promise();  // it owns itself from here
+  promise.then_argument = &home;
   promise.then =
       [](task_promise_base& ended) noexcept -> std::coroutine_handle<> {
-    auto* const mine = static_cast<spawned_block*>(ended.then_argument);
-    core& scheduler = *mine->home;
-    mine->finish();
+    core& scheduler = *static_cast<core*>(ended.then_argument);
+    if (ended.spawned.finish())
+      std::coroutine_handle<>::from_address(ended.frame).destroy();
     scheduler.count_finished();
     return std::noop_coroutine();
   };
   home.count_spawned();
   home.make_runnable(promise);
-  return block;
+  return promise;
 }
-
-}  // namespace detail
-
-namespace detail {
 
 struct yield_awaiter {
   bool await_ready() noexcept { return false; }
