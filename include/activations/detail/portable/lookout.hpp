@@ -262,7 +262,8 @@ class lookout {
   // p's owner is blocked and work waits.
   void relieve(std::uint32_t index, processor& p, processor_view seen,
                activation& owner, activations_cause const& cause) {
-    if (activation* const spare = pool_.pop_spare(index)) {
+    // One of another CPU, too: the sentinel cannot move it here.
+    if (activation* const spare = pool_.any_spare(index)) {
       losses_.note_cause(owner, cause, 1);
       counts_.monitor_takes.fetch_add(1, std::memory_order::relaxed);
       send_order(*spare, order::take, &p, seen.word);
