@@ -50,7 +50,8 @@ inline constexpr unsigned default_max_activations = 4096;
 // Requires   destroyed by a thread that is not one of its own (see below).
 // Context    everything but the destructor: any thread.
 // Errors     the constructor throws std::system_error when kernel threads or
-//            memory are refused, or an option is out of range (EINVAL).
+//            memory are refused, an option is out of range (EINVAL), or
+//            the process runs under a user shadow stack (ENOTSUP).
 //
 // What happens when:
 //   destroyed with threads alive   requests a stop of all and waits for all
@@ -174,6 +175,8 @@ class scheduler {
       throw_system_error(EINVAL, "use that many processors");
     if (options.max_activations >= ACTIVATIONS_INDEX_NONE)
       throw_system_error(EINVAL, "use that many activations");
+    if (detail::arch::shadow_stack_is_active())
+      throw_system_error(ENOTSUP, "switch stacks under a shadow stack");
     if (options.slice.count() < 0)
       throw_system_error(EINVAL, "use a negative slice");
     auto const wanted =

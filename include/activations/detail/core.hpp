@@ -136,6 +136,9 @@ class core {
     to.exceptions.restore(*self.exceptions);
     self.current = &to;
     note_dispatch(self);
+    if (!stack_is_intact(leaving.memory, __builtin_frame_address(0)))
+        [[unlikely]]
+      stack_overflowed(leaving);
     context_switch_final(leaving.machine, to.machine);
   }
 

@@ -195,7 +195,7 @@ class activation_pool {
 
  private:
   static constexpr std::uint32_t least_wanted = 4;  // spares of a processor
-  static constexpr std::uint32_t most_wanted = 64;
+  static constexpr std::uint32_t most_wanted = 8;
   static constexpr std::size_t base_stack_bytes = 64 * 1024;
   static constexpr std::uint64_t trim_period_ns = 500'000'000;
   static constexpr std::uint64_t retry_period_ns = 100'000'000;
