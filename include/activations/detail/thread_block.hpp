@@ -73,8 +73,6 @@ struct thread_block : strand {
   void finish() noexcept {
     if (error != nullptr && detached_.load(std::memory_order::seq_cst))
       std::terminate();
-    if (stop_entry* const entry = stop_.load(std::memory_order::acquire))
-      owner().delist(*entry);
     waiter* const joiner =
         joiner_.exchange(finished(), std::memory_order::acq_rel);
     if (joiner != nullptr) joiner->notify();
@@ -147,9 +145,12 @@ inline runtime* current_runtime() noexcept {
 }
 
 inline void thread_block::destroy() noexcept {
-  if (stop_entry* const entry = stop_.load(std::memory_order::acquire))
-    delete entry;
   runtime& home_runtime = owner();
+  // Not before: a handle may ask for the source when the function has ended.
+  if (stop_entry* const entry = stop_.load(std::memory_order::acquire)) {
+    home_runtime.delist(*entry);
+    delete entry;
+  }
   stack const whole = memory;
   if (!on_kernel_thread) context_finish(machine);
   this->~thread_block();
