@@ -61,9 +61,10 @@ struct thread_block : strand {
   }
 
   void detach() noexcept {
+    // It may have failed before we said so.  seq_cst, here and in finish: of
+    // the two stores at least one is seen by the other side's load.
     detached_.store(true, std::memory_order::seq_cst);
-    // It may have failed before we said so.
-    if (joiner_.load(std::memory_order::acquire) == finished() &&
+    if (joiner_.load(std::memory_order::seq_cst) == finished() &&
         error != nullptr)
       std::terminate();
     drop();
@@ -71,11 +72,12 @@ struct thread_block : strand {
 
   // The function has ended.
   void finish() noexcept {
-    if (error != nullptr && detached_.load(std::memory_order::seq_cst))
-      std::terminate();
     waiter* const joiner =
-        joiner_.exchange(finished(), std::memory_order::acq_rel);
+        joiner_.exchange(finished(), std::memory_order::seq_cst);
     if (joiner != nullptr) joiner->notify();
+    // Nobody joins a detached one: the error is still its own.
+    if (detached_.load(std::memory_order::seq_cst) && error != nullptr)
+      std::terminate();
   }
 
   // One holder lets go.
