@@ -179,9 +179,7 @@ class core {
     if (self != nullptr && self->home == this && self->owns_processor()) {
       if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
         injected_.push(&item);
-      // Taken while we pushed: our ring has no reader any more.
-      if (!self->owns_processor()) [[unlikely]]
-        flush_ring(*self);
+      check_ring(*self);
     } else {
       injected_.push(&item);
     }
@@ -430,8 +428,17 @@ class core {
     if (before == nullptr || before == &self) return;
     // In order, so that nobody is overtaken by adoptions.  What does not fit
     // stays with `before`, who looks for a processor when it comes back.
-    if (before->ring.move_into(self.ring, std::memory_order::seq_cst) > 1)
-      notify();
+    auto const moved =
+        before->ring.move_into(self.ring, std::memory_order::seq_cst);
+    if (moved > 0) check_ring(self);
+    if (moved > 1) notify();
+  }
+
+  // After each push to self's ring (seq_cst): nobody looks there if the
+  // processor was taken meanwhile.
+  void check_ring(activation& self) noexcept {
+    if (!self.owns_processor()) [[unlikely]]
+      flush_ring(self);
   }
 
   // Moves what is in self's ring to where others look.
@@ -512,7 +519,10 @@ class core {
     runnable* first = nullptr;
     auto const taken = injected_.take_into(self.ring, first, injected_batch,
                                            std::memory_order::seq_cst);
-    if (taken > 1) notify();
+    if (taken > 1) {
+      check_ring(self);
+      notify();
+    }
     return first;
   }
 
@@ -533,7 +543,10 @@ class core {
           victim->ring.steal_into(self.ring, first, std::memory_order::seq_cst);
       if (taken == 0) continue;
       self.totals.add(&counters::steals);
-      if (taken > 1) notify();
+      if (taken > 1) {
+        check_ring(self);
+        notify();
+      }
       return first;
     }
     runnable* const forked = deques_.steal(self.tick);
@@ -576,15 +589,25 @@ class core {
 
   [[gnu::noinline]] void wake_one() noexcept {
     disabled_region const region;
-    std::uint32_t none = 0;
-    // One waker at a time; the woken one is the searcher.
-    if (!searching_.compare_exchange_strong(none, 1,
-                                            std::memory_order::seq_cst))
-      return;
-    if (backend_->wake_idle()) return;
-    searching_.fetch_sub(1, std::memory_order::seq_cst);
+    do {
+      // One waker at a time; the woken one is the searcher.
+      std::uint32_t none = 0;
+      if (!searching_.compare_exchange_strong(none, 1,
+                                              std::memory_order::seq_cst))
+        return;
+      if (backend_->wake_idle()) return;
+      searching_.fetch_sub(1, std::memory_order::seq_cst);
+      // Meanwhile one may have gone idle before, and another pushed after it
+      // looked at the queues and left it to us to wake somebody.
+    } while (has_idle_processor() && has_work());
     // They are gone, and others may have relied on us as a searcher.
     alert_watchers();
+  }
+
+  // By the words, which are changed before the set.
+  [[nodiscard]] bool has_idle_processor() noexcept {
+    return idle_.any(
+        [&](std::uint32_t i) { return processors_[i].view().is_idle(); });
   }
 
   // Work waits for a processor, should the owner of one block.
