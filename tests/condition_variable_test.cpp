@@ -41,37 +41,39 @@ TEST(ConditionVariable, NotifyWithoutWaitersDoesNothing) {
 
 TEST(ConditionVariable, NotifyOneWakesWhoHasWaitedLongest) {
   monitor at;
-  int turns = 0;
+  std::size_t waiting = 0;
   std::vector<int> order;
+  auto is = [&at](std::size_t& value, std::size_t expected) {
+    std::lock_guard hold(at.m);
+    return value == expected;
+  };
   crew all;
   for (int i = 0; i < 6; ++i) {
-    auto leave = [&, i] { order.push_back(i); };
-    if (i % 3 == 2) {
-      all.tasks(1, [&, leave](int) -> task<> {
+    auto wait = [&, i](int) {
+      std::unique_lock hold(at.m);
+      ++waiting;
+      at.changed.wait(hold);
+      order.push_back(i);
+      --waiting;
+    };
+    if (i % 3 == 2)
+      all.tasks(1, [&, i](int) -> task<> {
         co_await at.m.async_lock();
+        ++waiting;
         co_await at.changed.async_wait(at.m);
-        leave();
+        order.push_back(i);
+        --waiting;
         at.m.unlock();
       });
-    } else {
-      auto wait = [&, leave](int) {
-        std::unique_lock hold(at.m);
-        at.changed.wait(hold);
-        leave();
-      };
-      if (i % 3 == 1)
-        all.user_threads(1, wait);
-      else
-        all.kernel_threads(1, wait);
-    }
-    let_others_wait();
+    else if (i % 3 == 1)
+      all.user_threads(1, wait);
+    else
+      all.kernel_threads(1, wait);
+    wait_until([&] { return is(waiting, static_cast<std::size_t>(i) + 1); });
   }
-  while (turns < 6) {
+  for (std::size_t left = 6; left > 0; --left) {
     at.changed.notify_one();
-    ++turns;
-    let_others_wait();
-    std::lock_guard hold(at.m);
-    EXPECT_EQ(static_cast<int>(order.size()), turns);
+    wait_until([&] { return is(waiting, left - 1); });
   }
   all.join();
   EXPECT_EQ(order, (std::vector{0, 1, 2, 3, 4, 5}));
@@ -103,19 +105,24 @@ TEST(ConditionVariable, NotifyAllWakesAllWhoWait) {
 
 TEST(ConditionVariable, AWaitReturnsOnlyWhenItIsNotified) {
   monitor at;
+  int waiting = 0;
   std::atomic<int> returned{0};
   crew all;
   all.threads(2, [&](int) {
     std::unique_lock hold(at.m);
+    ++waiting;
     at.changed.wait(hold);
     ++returned;
   });
-  let_others_wait();
-  EXPECT_EQ(returned, 0);
-  for (int i = 1; i <= 4; ++i) {
-    at.changed.notify_one();
+  wait_until([&] {
+    std::lock_guard hold(at.m);
+    return waiting == 4;
+  });
+  for (int i = 0; i < 4; ++i) {
     let_others_wait();
     EXPECT_EQ(returned, i);
+    at.changed.notify_one();
+    wait_until([&] { return returned > i; });
   }
 }
 

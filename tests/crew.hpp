@@ -108,10 +108,25 @@ inline std::minstd_rand random_stream(int stream) {
   return std::minstd_rand(sequence);
 }
 
-// Time enough for another thread to get to its wait. A test that depends on it
-// may pass wrongly on a slow machine, but not fail wrongly.
+// Time enough, as a rule, for another thread to get to its wait. A test that
+// uses it may pass wrongly on a busy machine, but must not fail wrongly: where
+// that matters it is an attempt of succeeds_in_some_attempt.
 inline void let_others_wait() {
   std::this_thread::sleep_for(20ms);
+}
+
+// For what can be observed only if other threads have come far enough, which
+// on a busy machine takes them any time. `attempt` takes how long to wait.
+template <class Attempt>
+bool succeeds_in_some_attempt(Attempt attempt) {
+  for (auto patience = 10ms; patience < 1000ms; patience *= 3)
+    if (attempt(patience)) return true;
+  return false;
+}
+
+template <class Condition>
+void wait_until(Condition holds) {
+  while (!holds()) std::this_thread::sleep_for(100us);
 }
 
 class stopwatch {

@@ -172,13 +172,17 @@ TEST(Mutex, TimedLockGetsWhatIsUnlockedInTime) {
   m.unlock();
 }
 
-TEST(Mutex, WaitersAreServedFirstInFirstOut) {
+bool waiters_are_served_in_order(std::chrono::milliseconds patience) {
   mutex m;
   std::vector<int> order;
   m.lock();
   crew all;
   for (int i = 0; i < 6; ++i) {
     auto enter = [&order, i] { order.push_back(i); };
+    auto lock = [&m, enter](int) {
+      std::lock_guard hold(m);
+      enter();
+    };
     if (i % 3 == 2)
       all.tasks(1, [&m, enter](int) -> task<> {
         co_await m.async_lock();
@@ -186,20 +190,18 @@ TEST(Mutex, WaitersAreServedFirstInFirstOut) {
         m.unlock();
       });
     else if (i % 3 == 1)
-      all.user_threads(1, [&m, enter](int) {
-        std::lock_guard hold(m);
-        enter();
-      });
+      all.user_threads(1, lock);
     else
-      all.kernel_threads(1, [&m, enter](int) {
-        std::lock_guard hold(m);
-        enter();
-      });
-    let_others_wait();
+      all.kernel_threads(1, lock);
+    std::this_thread::sleep_for(patience);
   }
   m.unlock();
   all.join();
-  EXPECT_EQ(order, (std::vector{0, 1, 2, 3, 4, 5}));
+  return order == std::vector{0, 1, 2, 3, 4, 5};
+}
+
+TEST(Mutex, WaitersAreServedFirstInFirstOut) {
+  EXPECT_TRUE(succeeds_in_some_attempt(waiters_are_served_in_order));
 }
 
 // The greedy thread holds the mutex nearly all the time and takes it back at
@@ -220,7 +222,7 @@ void expect_a_turn_beside_a_greedy_thread(
   stopwatch const watch;
   start_waiter(all, m, done);
   all.join();
-  EXPECT_LT(watch.time(), 2s);  // of which 1 ms is our own limit
+  EXPECT_LT(watch.time(), 10s);  // of which 20 ms are our own limit
 }
 
 TEST(Mutex, NobodyIsOvertakenForEver) {

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <activations/config.hpp>
+#include <activations/detail/activation.hpp>
 #include <activations/detail/async_wait.hpp>
 #include <activations/detail/deadline.hpp>
 #include <activations/detail/wait_list.hpp>
@@ -23,8 +24,10 @@ namespace activations {
 
 // Waiters are notified first in, first out, and never without cause: a wait
 // returns because of a notify, its deadline, or its stop token. A notified
-// waiter whose mutex is locked, as it is when the notifier still holds it, is
-// not woken in vain: it moves to the mutex's queue.
+// kernel thread or task whose mutex is locked, as it is when the notifier still
+// holds it, is not woken in vain: it moves to the mutex's queue. A user thread
+// is woken, which is cheaper than to move it: mostly the mutex is free by the
+// time that it runs.
 //
 // Requires, of every wait: the lock owns its mutex. Waiters may use different
 // mutexes.
@@ -48,8 +51,7 @@ class condition_variable {
     if (!is_unused()) notify_first();
   }
 
-  // Notifies all who wait now. Each of them runs as it gets the mutex, one
-  // after the other.
+  // Notifies all who wait now.
   void notify_all() noexcept {
     if (!is_unused()) notify_listed();
   }
@@ -146,12 +148,23 @@ class condition_variable {
   using core = mutex::core;
 
   struct node : core::node {
-    explicit node(core& owned) noexcept : mutex(&owned) {}
+    explicit node(core& owned) noexcept
+        : mutex(&owned),
+          is_user_thread(detail::current_activation() != nullptr) {}
     explicit node(detail::runnable& task) noexcept : core::node(task) {
       is_due = true;
     }
 
+    // It is off the list here. It keeps the mutex alive.
+    void go_on() noexcept {
+      if (is_user_thread)
+        notify();
+      else
+        mutex->requeue(*this);
+    }
+
     core* mutex = nullptr;
+    bool is_user_thread = false;
     bool is_listed = false;  // here; guarded by this list's lock
   };
 
@@ -261,7 +274,7 @@ inline void condition_variable::notify_first() noexcept {
     count(-1);
   }
   // The waiter keeps the mutex alive; this object may be gone.
-  waiting->mutex->requeue(*waiting);
+  waiting->go_on();
 }
 
 inline void condition_variable::notify_listed() noexcept {
@@ -279,7 +292,7 @@ inline void condition_variable::notify_listed() noexcept {
   while (chain != nullptr) {
     auto* const waiting = static_cast<node*>(chain);
     chain = chain->next;
-    waiting->mutex->requeue(*waiting);
+    waiting->go_on();
   }
 }
 

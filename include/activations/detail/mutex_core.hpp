@@ -106,8 +106,11 @@ class mutex_core {
   }
 
   void lock() noexcept {
-    word free = 0;
-    if (word_.compare_exchange_strong(free, locked, std::memory_order::acquire,
+    // Looks first: beside a waiter that was called the free word is not zero.
+    auto seen = word_.load(std::memory_order::relaxed);  // checked below
+    if ((seen & locked) == 0 &&
+        word_.compare_exchange_strong(seen, seen | locked,
+                                      std::memory_order::acquire,
                                       std::memory_order::relaxed))  // E1
         [[likely]]
       owner_.set_to_caller();
@@ -122,8 +125,10 @@ class mutex_core {
   void unlock() noexcept {
     ACTIVATIONS_ASSERT(owner_.is_caller());
     owner_.clear();
-    word seen = locked;
-    if (!word_.compare_exchange_strong(seen, 0, std::memory_order::release,
+    auto seen = word_.load(std::memory_order::relaxed);  // checked below
+    if (must_pass_on(seen) ||
+        !word_.compare_exchange_strong(seen, seen & ~locked,
+                                       std::memory_order::release,
                                        std::memory_order::relaxed))  // E1
         [[unlikely]]
       unlock_slow(seen);
@@ -173,6 +178,10 @@ class mutex_core {
         return true;
     } while ((seen & locked) == 0);
     return false;
+  }
+
+  static bool must_pass_on(word seen) noexcept {
+    return (seen & (listed | called)) == listed;
   }
 
   // Spins, waits, or both until the mutex is the caller's (true) or the
@@ -264,7 +273,7 @@ class mutex_core {
   [[gnu::noinline]] void unlock_slow(word seen) noexcept {
     for (;;) {
       ACTIVATIONS_ASSERT(seen & locked);
-      if ((seen & listed) == 0 || (seen & called) != 0) {
+      if (!must_pass_on(seen)) {
         if (word_.compare_exchange_weak(seen, seen & ~locked,
                                         std::memory_order::release,
                                         std::memory_order::relaxed))  // E1
@@ -274,7 +283,7 @@ class mutex_core {
       typename Seam::disabled_region const disabled;
       auto* const next = pass_on(disabled);
       if (next != nullptr) {
-        next->notify();  // E2
+        next->notify();
         return;
       }
       seen = word_.load(std::memory_order::relaxed);
