@@ -187,8 +187,11 @@ class portable_backend final : public detail::backend {
     detail::set_activation_state(self, ACTIVATIONS_ACTIVATION_PREEMPTED);
     count(p.info->preemptions);
     enqueue(argument, self);
-    if (has_processor && !hand_to(self, p, seen, *next))
-      pool_.push_spare(*next);
+    // The successor looks at the queues; without one others must be told.
+    if (!has_processor || !hand_to(self, p, seen, *next)) {
+      if (next != nullptr) pool_.push_spare(*next);
+      core_.notify();
+    }
     await_grant(self);
     return true;
   }
