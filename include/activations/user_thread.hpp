@@ -186,9 +186,8 @@ class user_thread {
     request_stop();
     detail::thread_block& block = *std::exchange(block_, nullptr);
     block.wait();
-    bool const failed = block.error != nullptr;
+    if (block.error != nullptr) detail::terminate_with(block.error);
     block.drop();
-    if (failed) std::terminate();
   }
 
   detail::thread_block* block_ = nullptr;

@@ -34,6 +34,13 @@
 
 namespace activations::detail {
 
+// An exception that nobody can be given any more: ends the program, with the
+// exception current so that the terminate handler can tell what it was.
+[[noreturn, gnu::cold]] inline void terminate_with(
+    std::exception_ptr const& error) noexcept {
+  std::rethrow_exception(error);
+}
+
 struct thread_block : strand {
   explicit thread_block(runtime& owner) noexcept {
     home = &owner;
@@ -66,7 +73,7 @@ struct thread_block : strand {
     detached_.store(true, std::memory_order::seq_cst);
     if (joiner_.load(std::memory_order::seq_cst) == finished() &&
         error != nullptr)
-      std::terminate();
+      terminate_with(error);
     drop();
   }
 
@@ -77,7 +84,7 @@ struct thread_block : strand {
     if (joiner != nullptr) joiner->notify();
     // Nobody joins a detached one: the error is still its own.
     if (detached_.load(std::memory_order::seq_cst) && error != nullptr)
-      std::terminate();
+      terminate_with(error);
   }
 
   // One holder lets go.
