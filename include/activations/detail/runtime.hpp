@@ -27,6 +27,11 @@ enum class threading {
 
 namespace activations::detail {
 
+struct thread_block;
+
+// The user thread that is this kernel thread (one_to_one), or null.
+inline thread_local constinit thread_block* kernel_user_thread = nullptr;
+
 // A stop source that scheduler::stop reaches.
 struct stop_entry {
   stop_entry* next = nullptr;
@@ -104,6 +109,7 @@ class runtime : public core {
   static void handle_forks() {
     static int const once = pthread_atfork(nullptr, nullptr, [] {
       current_activation_pointer = nullptr;
+      kernel_user_thread = nullptr;
       inherited_affinity::restore_in_child();
     });
     (void)once;

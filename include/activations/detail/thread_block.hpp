@@ -12,6 +12,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -130,9 +131,6 @@ struct thread_block : strand {
   std::atomic<bool> detached_{false};
 };
 
-// The user thread that is this kernel thread (one_to_one), or null.
-inline thread_local constinit thread_block* kernel_user_thread = nullptr;
-
 [[gnu::noinline]] inline thread_block* current_kernel_user_thread() noexcept {
   thread_block* found = kernel_user_thread;
   asm volatile("" : "+r"(found));
@@ -212,6 +210,8 @@ inline void* kernel_thread_entry(void* argument) {
   thread_block& self = *static_cast<thread_block*>(argument);
   kernel_user_thread = &self;
   run_thread_body(self);
+  // As in thread_entry.
+  if (current_kernel_user_thread() == nullptr) _exit(0);
   core& home = *self.home;
   self.finish();
   kernel_user_thread = nullptr;
