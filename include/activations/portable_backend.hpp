@@ -350,8 +350,16 @@ class portable_backend final : public detail::backend {
   }
 
   // For one that left user code in the middle: only a grant continues it.
+  // Without helpers it keeps the time meanwhile: the processor that it holds
+  // serves nobody, and may be the only one.
   void await_grant(detail::activation& self) noexcept {
-    while (detail::wait_order(self) != detail::order::granted) {
+    for (;;) {
+      auto const told = detail::wait_order(
+          self, can_hand_over_ ? detail::no_deadline
+                               : core_.timers().earliest_ns());
+      if (told == detail::order::granted) break;
+      if (told == detail::order::none)
+        core_.timers().expire_due(detail::monotonic_ns());
     }
     granted(self);
   }
