@@ -308,8 +308,8 @@ class portable_backend final : public detail::backend {
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i)
       if (int const error = pool_.create_owner(i))
         throw_system_error(error, "create the first kernel threads");
-    if (!can_hand_over_) return;
     affinity_.emplace();
+    if (!can_hand_over_) return;
     int error = pool_.start_maker();
     if (error == 0) error = lookout_.start();
     if (error != 0) throw_system_error(error, "create the helper threads");

@@ -318,10 +318,13 @@ inline void start_thread(thread_block& block) {
   runtime& home = block.owner();
   home.count_spawned();
   if (!block.on_kernel_thread) return home.make_runnable(block);
+  // The defaults have the process's CPUs: a task may call this, on one CPU.
   pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
+  if (pthread_getattr_default_np(&attributes) != 0)
+    pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, home.stack_bytes());
+  pthread_attr_setstacksize(
+      &attributes, std::max(block.memory.size, minimum_stack_bytes));
   pthread_t thread;
   int const error =
       pthread_create(&thread, &attributes, &kernel_thread_entry, &block);

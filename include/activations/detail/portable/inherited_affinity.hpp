@@ -12,6 +12,8 @@
 
 #include <mutex>
 
+#include <activations/detail/activation.hpp>
+
 namespace activations::detail {
 
 // One for each running backend; the process-wide state is counted.
@@ -43,6 +45,16 @@ class inherited_affinity {
 
   inherited_affinity(inherited_affinity const&) = delete;
   inherited_affinity& operator=(inherited_affinity const&) = delete;
+
+  // Where the caller would run if it were no activation.  Empty: unknown.
+  static cpu_set_t mask_of_caller() noexcept {
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    // An activation keeps a backend, and so the saved mask, alive.
+    if (current_activation() != nullptr) return shared().mask;
+    sched_getaffinity(0, sizeof mask, &mask);
+    return mask;
+  }
 
   // Context: the child of a fork, before anything else.
   static void restore_in_child() noexcept {

@@ -16,14 +16,15 @@
 #include <string>
 #include <vector>
 
+#include <activations/detail/portable/inherited_affinity.hpp>
+
 namespace activations::detail {
 
-// CPUs in the calling thread's affinity mask, in order.  Empty: unknown.
+// CPUs in the calling thread's affinity mask, on an activation those of the
+// process, in order.  Empty: unknown.
 inline std::vector<int> allowed_cpus() {
   std::vector<int> cpus;
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return cpus;
+  cpu_set_t const mask = inherited_affinity::mask_of_caller();
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
     if (CPU_ISSET(cpu, &mask)) cpus.push_back(cpu);
   return cpus;
