@@ -168,11 +168,13 @@ class lookout {
       activation* const owner = core_.activation_at(seen.owner());
       // Idle: whoever queued the work woke it.  In the runtime: a short block.
       // Sent for already: that spare is on its way, or came too late.
-      activation* const spare = seen.is_running() && owner != nullptr &&
-                                        losses::may_lose(*owner) &&
-                                        seen.word != std::exchange(sent_for, 0)
-                                    ? pool_.pop_spare(here.index)
-                                    : nullptr;
+      // Running: the idle class has its few parts in a thousand, too.
+      activation* const spare =
+          seen.is_running() && owner != nullptr && losses::may_lose(*owner) &&
+                  seen.word != std::exchange(sent_for, 0) &&
+                  pool_.activity_of(*owner) != thread_activity::running
+              ? pool_.pop_spare(here.index)
+              : nullptr;
       if (spare == nullptr) {
         here.sleep.nap(sentinel_nap_ns);
         continue;
