@@ -53,7 +53,7 @@ class alignas(sizeof(T)) atomic {
   constexpr atomic() noexcept : atomic(T{}) {}
   constexpr atomic(T value) noexcept : value_(value) {
     if (!std::is_constant_evaluated() && engine::current() != nullptr)
-      engine::current()->forget(this);
+      engine::current()->construct(this, to_word(value));
   }
   atomic(atomic const&) = delete;
   atomic& operator=(atomic const&) = delete;
@@ -100,6 +100,12 @@ class alignas(sizeof(T)) atomic {
     return change(o, {file, line}, [&](T old) { return T(old & bits); });
   }
 
+ protected:
+  struct unwritten {};
+  explicit atomic(unwritten) noexcept : value_{} {
+    engine::current()->construct_unwritten(this);
+  }
+
  private:
   static engine& model() noexcept { return *engine::current(); }
   word raw() const noexcept { return to_word(value_); }
@@ -127,7 +133,7 @@ class alignas(sizeof(T)) atomic {
 template <class T>
 class slot : public atomic<T> {
  public:
-  slot() noexcept { engine::current()->add_unwritten(this); }
+  slot() noexcept : atomic<T>(typename atomic<T>::unwritten{}) {}
 };
 
 struct atomics {

@@ -53,10 +53,16 @@ class engine {
   // --- operations, called by model::atomic and its like --------------------
   // `where` is the address of the atomic, `raw` its value as constructed.
 
-  // A new object begins its life there.
-  void forget(void const* object) { places_.erase(object); }
-  void add_unwritten(void const* object) {
-    places_.insert(object).location = memory_.add(0, false);
+  // A new atomic begins its life there. What the set-up makes gets its number
+  // at once, so that it has the same in each execution; in a large scenario at
+  // its first use.
+  void construct(void const* object, word raw) {
+    places_.erase(object);
+    if (running_ < 0 && !options_.large) locate(object, raw);
+  }
+  void construct_unwritten(void const* object) {
+    places_.erase(object);
+    locate(object, 0, false);
   }
 
   word load(void const* object, word raw, std::memory_order order, site where) {
@@ -306,10 +312,12 @@ class engine {
   }
 
   [[nodiscard]] int running() const noexcept { return running_; }
+  // The lowest address of the running thread's stack.
+  [[nodiscard]] void* stack() noexcept { return self().stack.get(); }
+  static constexpr std::size_t stack_bytes = 128 * 1024;
 
  private:
   static constexpr auto relaxed = std::memory_order::relaxed;
-  static constexpr std::size_t stack_bytes = 128 * 1024;
   static constexpr int nowhere = -1;  // the location of resume
   static constexpr int awake = -1;
 
@@ -342,12 +350,16 @@ class engine {
 
   enum class outcome { running, finished, violated, equal, unjustified };
 
-  // Where the value of an atomic is kept, by its address; and what the threads
-  // did so far with what lies there, over all executions.
+  // Where the value of an atomic is kept, by its address.
   struct place {
     void const* object = nullptr;
     int location = nowhere;
     std::uint32_t execution = 0;
+  };
+
+  // Which threads did what with a location, over all executions. Addresses
+  // may differ from one to the next, numbers do not on the same path.
+  struct use {
     unsigned readers = 0;
     unsigned writers = 0;
   };
@@ -418,16 +430,14 @@ class engine {
 
   thread& self() noexcept { return threads_[running_]; }
 
-  int locate(void const* object, word raw) {
+  int locate(void const* object, word raw, bool written = true) {
     place& here = places_.insert(object);
-    if (here.location == nowhere) {
-      if (!options_.sequential && memory_.size() == max_locations)
-        die("too many locations");
-      here.location = memory_.add(raw, true);
-    }
-    if (static_cast<std::size_t>(here.location) >= owners_.size())
-      owners_.resize(static_cast<std::size_t>(here.location) + 1);
-    owners_[static_cast<std::size_t>(here.location)] = object;
+    if (here.location != nowhere) return here.location;
+    if (!options_.sequential && memory_.size() == max_locations)
+      die("too many locations");
+    here.location = memory_.add(raw, written);
+    if (static_cast<std::size_t>(memory_.size()) > uses_.size())
+      uses_.emplace_back();
     return here.location;
   }
 
@@ -578,7 +588,10 @@ class engine {
         int const before = std::exchange(running_, -1);
         bool const more = quiet_();
         running_ = before;
-        if (more && violation_.empty()) continue;
+        if (more && violation_.empty()) {
+          timeouts_ = 0;
+          continue;
+        }
       }
       if (!violation_.empty()) {
         outcome_ = outcome::violated;
@@ -646,7 +659,7 @@ class engine {
   // True if no other thread's step can have to do with this one.
   bool is_local(int t, pending const& p) {
     if (replaying_ || !options_.reduce) return false;
-    place& here = places_.insert(owners_[static_cast<std::size_t>(p.at)]);
+    use& here = uses_[static_cast<std::size_t>(p.at)];
     unsigned const own = 1u << t;
     bool const writes = p.kind != operation::load;
     if (!(here.readers & own) || (writes && !(here.writers & own))) {
@@ -823,7 +836,7 @@ class engine {
   result result_;
   memory memory_;
   place_table places_;
-  std::vector<void const*> owners_;  // of locations: their addresses
+  std::vector<use> uses_;  // of each location
   bool uses_changed_ = false;
   view root_;
   std::array<thread, max_threads> threads_;

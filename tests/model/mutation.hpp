@@ -74,9 +74,11 @@ class source {
     for (std::string line; std::getline(in, line);) lines_.push_back(line);
   }
 
-  // First and last line of what begins with `structure`.
+  // First and last line of what begins with `structure`; of the whole file
+  // if that is empty.
   [[nodiscard]] std::pair<int, int> lines_of(
       std::string const& structure) const {
+    if (structure.empty()) return {1, static_cast<int>(lines_.size()) - 1};
     std::size_t first = 1;
     while (first < lines_.size() && lines_[first].rfind(structure, 0) != 0)
       ++first;
@@ -140,7 +142,8 @@ class source {
 // Checks the scenarios as they are, then with each weakening of `header`.
 // Prints one row for each catch: line, labels, what was weakened, by what.
 // `structure` is how the line starts on which its definition begins; it ends
-// with the first line that closes a brace at the margin.
+// with the first line that closes a brace at the margin. Empty: all of the
+// header.
 inline void expect_edges_are_needed(std::string const& header,
                                     std::string const& structure,
                                     std::vector<scenario> const& scenarios) {

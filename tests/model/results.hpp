@@ -75,6 +75,7 @@ struct options {
   // Deadlines that may come in an execution: when no thread can go on.
   int timeouts = 0;
   std::uint64_t look_ns = 0;  // how much time passes from look to look
+  bool large = false;         // many atomics are made, few are used
   int max_steps = 2000;       // of one execution; more is a violation
   std::uint64_t max_executions = 50'000'000;
   std::size_t arena_bytes = 64 * 1024;  // for the objects of the scenario

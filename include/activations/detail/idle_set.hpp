@@ -16,18 +16,23 @@ inline constexpr std::uint32_t most_processors = 1024;
 
 // State   count_, bits_: hints that follow the processor words, which alone
 //         say who owns what.  W: whoever changed a word from or to idle.
-// Edges   E1 add: seq_cst, then the queues are read; a pusher writes its queue
-//         (seq_cst), then reads count_: one of the two sees the other.
+//         A bit may stay behind when a processor is claimed before it was
+//         added; count_ may then wrap below zero for a moment.
+// Edges   E1 add: count_, bits_, then the queues are read; a pusher writes its
+//         queue, then reads count_ and, to wake one, bits_ (all seq_cst): one
+//         of the two sees the other.
 class idle_set {
  public:
   void add(std::uint32_t processor) noexcept {
-    bits_[processor / 64].fetch_or(bit(processor), std::memory_order::seq_cst);
-    count_.fetch_add(1, std::memory_order::seq_cst);  // E1
+    bits_[processor / 64].fetch_or(bit(processor),
+                                   std::memory_order::seq_cst);  // E1
+    count_.fetch_add(1, std::memory_order::seq_cst);             // E1
   }
   void remove(std::uint32_t processor) noexcept {
+    // Relaxed, both: who sees it late looks at a word in vain.
     bits_[processor / 64].fetch_and(~bit(processor),
-                                    std::memory_order::seq_cst);
-    count_.fetch_sub(1, std::memory_order::seq_cst);
+                                    std::memory_order::relaxed);
+    count_.fetch_sub(1, std::memory_order::relaxed);
   }
   [[nodiscard]] std::uint32_t count() const noexcept {
     return count_.load(std::memory_order::seq_cst);  // E1
@@ -37,7 +42,7 @@ class idle_set {
   template <class Visit>
   bool any(Visit visit) const noexcept {
     for (std::uint32_t word = 0; word < bits_.size(); ++word) {
-      auto bits = bits_[word].load(std::memory_order::seq_cst);
+      auto bits = bits_[word].load(std::memory_order::seq_cst);  // E1
       for (; bits != 0; bits &= bits - 1)
         if (visit(word * 64 +
                   static_cast<std::uint32_t>(__builtin_ctzll(bits))))

@@ -21,16 +21,20 @@
 //                word once read succeeds only if nothing changed in between.
 //             I3 a processor is IDLE only while its owner sleeps or is about
 //                to sleep on its own token.
-// Edges       E1 take, claim, grant: CAS(acq_rel) -> the new owner's or
-//                loser's load(acquire): the new owner sees what the last owner
-//                wrote before it went idle; a loser that reads the word sees
-//                that its ring has a new reader.
-//             E2 to_idle: CAS(seq_cst), then the queues are read again; a
-//                pusher writes its queue, then reads the idle mask (seq_cst).
-//                One of the two sees the other.
+// Edges       E1 each change: CAS -> load: the next owner sees what the last
+//                one wrote before it went idle or gave the processor away.
+//             E2 to_idle: CAS, then the queues are read again; a pusher writes
+//                its queue, then reads the word (all seq_cst): one of the two
+//                sees the other.
+//             E3 transfer: CAS, then the new owner reads the last one's ring;
+//                who pushes to its own ring reads the word afterwards (all
+//                seq_cst): either it sees that it lost the processor, or the
+//                new owner sees the runnable.  Likewise for one that goes idle
+//                and asks the word whose ring to look at.
 // Progress    each function is one CAS: lock-free; tag wraps after 2^41
 //             changes of one processor.
-// Evidence    tests/model/processor_model_test.cpp.
+// Evidence    tests/model/processor_edges_test.cpp for the edges,
+//             processor_model_test.cpp for the transitions.
 #pragma once
 
 #include <atomic>
@@ -69,7 +73,7 @@ struct processor_view {
 
 template <class Word>
 [[nodiscard]] inline processor_view view_processor(Word const& word) noexcept {
-  return {word.load(std::memory_order::acquire)};  // E1
+  return {word.load(std::memory_order::seq_cst)};  // E1 E2 E3
 }
 
 // Gives the processor, as it was seen, to `activation`, running.  This one
@@ -80,7 +84,7 @@ template <class Word>
     Word& word, processor_view seen, std::uint32_t activation) noexcept {
   return word.compare_exchange_strong(
       seen.word, seen.next(ACTIVATIONS_PROCESSOR_RUNNING, activation),
-      std::memory_order::acq_rel, std::memory_order::relaxed);  // E1
+      std::memory_order::seq_cst, std::memory_order::relaxed);  // E1 E3
 }
 
 // The owner declares its processor idle.  False: it was taken meanwhile.
@@ -92,7 +96,7 @@ template <class Word>
   auto expected = seen.word;
   return word.compare_exchange_strong(
       expected, seen.next(ACTIVATIONS_PROCESSOR_IDLE, self),
-      std::memory_order::seq_cst, std::memory_order::relaxed);  // E2
+      std::memory_order::seq_cst, std::memory_order::relaxed);  // E1 E2
 }
 
 }  // namespace activations::detail
