@@ -180,10 +180,16 @@ class core {
       if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
         injected_.push(&item);
       check_ring(*self);
+      notify();
     } else {
+      // What we push may run, and be the last that this scheduler waited for,
+      // before notify() returns: wait_drained waits for us, too.  Release:
+      // with the last decrement we are gone.
+      visitors_.fetch_add(1, std::memory_order::relaxed);  // injected_ orders
       injected_.push(&item);
+      notify();
+      visitors_.fetch_sub(1, std::memory_order::release);
     }
-    notify();
   }
 
   // A suspended strand may go on.
@@ -334,16 +340,19 @@ class core {
     return sum;
   }
 
-  // Waits until everything spawned has finished.  Context: a kernel thread
-  // that is none of ours, at the scheduler's end.  It asks again and again,
-  // so that a thread that ends owes nobody a wake-up.
+  // Waits until everything spawned has finished, and foreign threads that made
+  // something runnable have left.  Context: a kernel thread that is none of
+  // ours, at the scheduler's end.  It asks again and again, so that a thread
+  // that ends owes nobody a wake-up.
   void wait_drained() const noexcept {
     std::atomic<std::uint32_t> nobody{0};
     for (std::uint64_t pause_ns = 50'000;; pause_ns *= 2) {
       // `finished` first: both only grow, and nothing finishes before it was
       // spawned, so equal sums were equal at one moment.
       auto const finished = total(&counters::finished);
-      if (finished == total(&counters::spawned)) return;
+      if (finished == total(&counters::spawned) &&
+          visitors_.load(std::memory_order::acquire) == 0)
+        return;
       pause_ns = std::min<std::uint64_t>(pause_ns, 5'000'000);
       futex_wait(nobody, 0, monotonic_ns() + pause_ns);
     }
@@ -564,16 +573,17 @@ class core {
         return steal(self, true);
       begin_search();
     }
-    auto const start = monotonic_ns();
+    // Softly, so as not to pull the queues' words from those who use them; a
+    // lone runnable is taken only by the last look, below.
+    auto const until = monotonic_ns() + search_ns;
     runnable* found = nullptr;
     for (;;) {
-      auto const spent = monotonic_ns() - start;
       found = pick_here(self);
-      if (found == nullptr) found = steal(self, spent >= lone_patience_ns);
-      if (found != nullptr || spent >= search_ns ||
+      if (found == nullptr) found = steal(self, false);
+      if (found != nullptr || monotonic_ns() >= until ||
           ended_.load(std::memory_order::relaxed))
         break;
-      for (int i = 0; i < 8; ++i) arch::cpu_relax();
+      for (int i = 0; i < search_pauses; ++i) arch::cpu_relax();
     }
     bool const was_last =
         searching_.fetch_sub(1, std::memory_order::seq_cst) == 1;
@@ -741,10 +751,10 @@ class core {
       elsewhere_.add_shared(which);
   }
 
-  // How long a search lasts before its processor goes idle, and how long a
-  // lone runnable is left to the owner of its ring.
+  // How long a search lasts before its processor goes idle, and how long it
+  // waits between two looks.
   static constexpr std::uint64_t search_ns = 20'000;
-  static constexpr std::uint64_t lone_patience_ns = 2'000;
+  static constexpr int search_pauses = 64;
 
   // seccomp or an old kernel may refuse it.
   bool const has_membarrier_ =
@@ -764,6 +774,7 @@ class core {
   std::atomic<std::uint32_t> lost_{0};
 
   alignas(cache_line_bytes) injection_queue<> injected_;
+  std::atomic<std::uint32_t> visitors_{0};  // in make_runnable, foreign
   deque_registry deques_;
   timer_queue timers_;
   stack_pool stacks_;

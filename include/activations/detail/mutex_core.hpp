@@ -19,7 +19,7 @@ namespace activations::detail {
 struct native_mutex : native_wait {
   using owner = lock_owner;
   // A few hundred cycles: a short critical section and its way here.
-  static constexpr int spin_turns = 6;
+  static constexpr int spin_turns = 1;
   static constexpr std::chrono::nanoseconds overtaking_limit =
       std::chrono::milliseconds(1);
   static steady_time now() noexcept { return std::chrono::steady_clock::now(); }
