@@ -43,7 +43,7 @@ namespace detail {
 //   E1 release touches no member: who got the last permit may destroy the
 //   semaphore.
 // Evidence
-//   tests/counting_semaphore_test.cpp under ThreadSanitizer.
+//   tests/model/counting_semaphore_model_test.cpp weakens E1.
 template <class Seam = native_wait>
 class semaphore_core {
   using word = std::uint64_t;
@@ -73,15 +73,15 @@ class semaphore_core {
   void acquire() noexcept {
     if (try_acquire()) return;
     node waiting;
-    if (enqueue(waiting)) waiting.wait();  // E2
+    if (enqueue(waiting)) waiting.wait();
   }
 
   [[nodiscard]] bool acquire_until(steady_time deadline) noexcept {
     if (try_acquire()) return true;
     node waiting;
-    if (!enqueue(waiting) || waiting.wait_until(deadline)) return true;  // E2
+    if (!enqueue(waiting) || waiting.wait_until(deadline)) return true;
     if (withdraw(waiting)) return false;
-    waiting.wait();  // E2: it has a permit, the notify is under way
+    waiting.wait();  // it has a permit, the notify is under way
     return true;
   }
 
@@ -107,7 +107,8 @@ class semaphore_core {
     return true;
   }
 
-  void release(std::ptrdiff_t permits, std::ptrdiff_t most) noexcept {
+  void release(std::ptrdiff_t permits,
+               [[maybe_unused]] std::ptrdiff_t most) noexcept {
     auto seen = word_.load(std::memory_order::relaxed);  // checked below
     while ((seen & listed) == 0) {
       ACTIVATIONS_ASSERT(permits >= 0 && static_cast<std::ptrdiff_t>(
@@ -121,8 +122,8 @@ class semaphore_core {
   }
 
  private:
-  [[gnu::noinline]] void release_to_waiters(std::ptrdiff_t permits,
-                                            std::ptrdiff_t most) noexcept {
+  [[gnu::noinline]] void release_to_waiters(
+      std::ptrdiff_t permits, [[maybe_unused]] std::ptrdiff_t most) noexcept {
     ACTIVATIONS_ASSERT(permits >= 0 && permits <= most);
     node* chain = nullptr;
     node** end = &chain;
@@ -137,7 +138,7 @@ class semaphore_core {
       }
       if (waiters_.is_empty()) give_rest(static_cast<word>(permits) * permit);
     }
-    notify_chain(chain);  // E2
+    notify_chain(chain);
   }
 
   // The list is empty, and perhaps was before: then others write word_ too.

@@ -31,11 +31,12 @@ namespace detail {
 // Edges
 //   E1  set: exchange or store (release) -> wait, is_set: load (acquire)
 //       publishes what was done before the set.
-//   E2  set: exchange (release) of an event that is set already -> reset:
-//       exchange (acq_rel). A set that comes before a reset in the order of
-//       word_ has done all it did before; one that comes after lets go who
-//       waits after the reset. So "reset, look for work, wait" loses nothing:
-//       that is why a set that changes nothing still is an exchange.
+//   E2  set: exchange (release), also of an event that is set already ->
+//       reset: exchange (acquire). What was done before a set that comes
+//       before a reset in the order of word_ is visible after the reset; a set
+//       that comes after lets go who waits after the reset. So "reset, look
+//       for work, wait" loses nothing: that is why a set that changes nothing
+//       still is an exchange.
 //   E3  set, with waiters: the same as E1 through notify() and wait().
 //   Setting and clearing `listed` is relaxed: the list lock publishes the list.
 // Progress and memory
@@ -74,11 +75,11 @@ class event_core {
       ++round_;
       word_.exchange(raised, std::memory_order::release);  // E1, E2
     }
-    notify_chain(waiters);  // E3
+    notify_chain(waiters);
   }
 
   void reset() noexcept {
-    word_.fetch_and(~raised, std::memory_order::acq_rel);  // E2
+    word_.fetch_and(~raised, std::memory_order::acquire);  // E2
   }
 
   [[nodiscard]] bool is_set() const noexcept {
@@ -88,15 +89,15 @@ class event_core {
   void wait() noexcept {
     if (is_set()) return;
     node waiting;
-    if (enqueue(waiting)) waiting.wait();  // E3
+    if (enqueue(waiting)) waiting.wait();
   }
 
   [[nodiscard]] bool wait_until(steady_time deadline) noexcept {
     if (is_set()) return true;
     node waiting;
-    if (!enqueue(waiting) || waiting.wait_until(deadline)) return true;  // E3
+    if (!enqueue(waiting) || waiting.wait_until(deadline)) return true;
     if (withdraw(waiting)) return false;
-    waiting.wait();  // E3: the notify is under way
+    waiting.wait();  // the notify is under way
     return true;
   }
 
