@@ -376,9 +376,10 @@ struct task_sleep : waiter, timer_node {
   }
   void start() noexcept {
     core& scheduler = *home();
+    auto const when = deadline_ns;
     disabled_region const region;
-    if (scheduler.timers().add(*this))
-      scheduler.lender().timer_set(deadline_ns);
+    // Once added it may expire, and the task free this node, at any time.
+    if (scheduler.timers().add(*this)) scheduler.lender().timer_set(when);
   }
 };
 
