@@ -34,7 +34,7 @@ struct scheduler_options {
   // Most kernel threads that carry user code; a thread that blocks beyond that
   // keeps its processor.  0: default_max_activations.
   unsigned max_activations = 0;
-  // Of each user thread, in bytes.
+  // Of each user thread, in bytes.  At least minimum_stack_bytes.
   std::size_t stack_bytes = default_stack_bytes;
   // How long a user thread computes before others get a turn; 0: until it
   // waits or yields.
@@ -177,6 +177,8 @@ class scheduler {
       throw_system_error(EINVAL, "use that many activations");
     if (detail::arch::shadow_stack_is_active())
       throw_system_error(ENOTSUP, "switch stacks under a shadow stack");
+    if (options.stack_bytes < minimum_stack_bytes)
+      throw_system_error(EINVAL, "use stacks this small");
     if (options.slice.count() < 0)
       throw_system_error(EINVAL, "use a negative slice");
     auto const wanted =

@@ -77,7 +77,8 @@ class core {
         processors_(std::make_unique<processor[]>(processor_count)),
         activation_slots_(activation_slots),
         activations_(
-            std::make_unique<std::atomic<activation*>[]>(activation_slots)) {}
+            std::make_unique<std::atomic<activation*>[]>(activation_slots)),
+        stacks_(stack_pool_options{.default_bytes = stack_bytes}) {}
 
   core(core const&) = delete;
   core& operator=(core const&) = delete;

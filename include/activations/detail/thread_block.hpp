@@ -255,6 +255,8 @@ thread_block* make_thread(runtime& home, std::string_view name,
   if (!supplied.empty()) {
     memory = adopt_stack(supplied);
     if (!memory) throw_system_error(EINVAL, "use a stack this small");
+  } else if (stack_bytes < minimum_stack_bytes) {
+    throw_system_error(EINVAL, "use a stack this small");
   } else {
     disabled_region const region;
     memory = at_home && stack_bytes == home.stack_bytes()
