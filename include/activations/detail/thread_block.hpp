@@ -8,7 +8,7 @@
 //
 // Lifetime: two holders, the running thread and its handle; the last one gives
 // the stack back.  The running side lets go after its last switch, on another
-// stack.
+// stack.  A join returns before that, unless the memory is the user's.
 #pragma once
 
 #include <pthread.h>
@@ -66,6 +66,11 @@ struct thread_block : strand {
     if (joiner_.compare_exchange_strong(none, &self, std::memory_order::acq_rel,
                                         std::memory_order::acquire))
       self.wait();
+    // Memory of the user's is theirs again when join returns: the thread must
+    // be off it, not only at its end.
+    if (memory.slot != nullptr) return;
+    while (holders_.load(std::memory_order::acquire) == 2)
+      futex_wait(holders_, 2);
   }
 
   void detach() noexcept {
@@ -90,7 +95,11 @@ struct thread_block : strand {
 
   // One holder lets go.
   void drop() noexcept {
-    if (holders_.fetch_sub(1, std::memory_order::acq_rel) == 1) destroy();
+    bool const is_supplied = memory.slot == nullptr;
+    if (holders_.fetch_sub(1, std::memory_order::acq_rel) == 1)
+      destroy();
+    else if (is_supplied)
+      futex_wake(holders_);  // nothing but the address is used
   }
 
   // Made at the first use: most threads are never asked to stop.
