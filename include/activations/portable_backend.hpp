@@ -181,17 +181,22 @@ class portable_backend final : public detail::backend {
     detail::processor& p = *self.lent;
     detail::processor_view const seen = p.view();
     bool const has_processor = owns(self, seen);
-    detail::activation* next = nullptr;
-    if (has_processor && (next = pool_.any_spare(p.index)) == nullptr)
-      return false;
+    detail::activation* spare = nullptr;
+    detail::activation* other = nullptr;  // one that was stopped earlier
+    if (has_processor && (spare = pool_.any_spare(p.index)) == nullptr) {
+      if ((other = core_.extract_stopped(self.ring)) == nullptr) return false;
+      pool_.pin(*other, p.index);
+    }
     detail::set_activation_state(self, ACTIVATIONS_ACTIVATION_PREEMPTED);
     count(p.info->preemptions);
     enqueue(argument, self);
-    // The successor looks at the queues; without one others must be told.
-    if (!has_processor || !hand_to(self, p, seen, *next)) {
-      if (next != nullptr) pool_.push_spare(*next);
-      core_.notify();
-    }
+    detail::activation* const next = spare != nullptr ? spare : other;
+    bool const gone = has_processor && hand_to(self, p, seen, *next);
+    if (gone && other != nullptr) count(direct_resumes_);
+    if (!gone && spare != nullptr) pool_.push_spare(*spare);
+    if (!gone && other != nullptr) core_.inject(*other);
+    // A spare looks at the queues; otherwise others must be told.
+    if (!gone || other != nullptr) core_.notify();
     await_grant(self);
     return true;
   }
@@ -283,7 +288,8 @@ class portable_backend final : public detail::backend {
     s.excess_parks = get(excess_parks_);
     s.slices_ended = get(lookout_.totals().slices_ended);
     s.no_spare = get(pool_.totals().no_spare);
-    s.direct_resumes = get(lookout_.totals().direct_resumes);
+    s.direct_resumes =
+        get(direct_resumes_) + get(lookout_.totals().direct_resumes);
     s.creation_failures = get(pool_.totals().creation_failures);
     s.created = get(pool_.totals().created);
     s.ended = get(pool_.totals().ended);
@@ -355,8 +361,8 @@ class portable_backend final : public detail::backend {
   void await_grant(detail::activation& self) noexcept {
     for (;;) {
       auto const told = detail::wait_order(
-          self, can_hand_over_ ? detail::no_deadline
-                               : core_.timers().earliest_ns());
+          self,
+          can_hand_over_ ? detail::no_deadline : core_.timers().earliest_ns());
       if (told == detail::order::granted) break;
       if (told == detail::order::none)
         core_.timers().expire_due(detail::monotonic_ns());
@@ -502,6 +508,7 @@ class portable_backend final : public detail::backend {
   std::atomic<std::uint64_t> returns_{0};
   std::atomic<std::uint64_t> missed_takes_{0};
   std::atomic<std::uint64_t> excess_parks_{0};
+  std::atomic<std::uint64_t> direct_resumes_{0};
 };
 
 static_assert(processor_backend<portable_backend>);

@@ -359,28 +359,37 @@ class core {
     }
   }
 
-  // Takes queued runnables one after another and keeps those for which
-  // wanted(item) is true out of the queues; the others go back to the end.
-  // Context: the monitor, with a ring of its own.
-  template <class Wanted>
-  void sift(run_ring<>& mine, Wanted wanted) noexcept {
-    runnable* first = nullptr;
-    auto const look = [&](runnable& item) {
-      if (!wanted(item)) injected_.push(&item);
+  // The oldest runnable activation in any queue, or null: it goes on in the
+  // place of one that stops or is blocked when there is no spare to do so.
+  // All else that was found moves to the end of the injected work.  Looks no
+  // further than `mine` has room, so ask again later.  Context: the owner of
+  // the ring `mine`; the preempt handler, too.
+  activation* extract_stopped(run_ring<>& mine) noexcept {
+    activation* found = nullptr;
+    auto const look = [&](runnable* item) {
+      if (found == nullptr && item->kind == runnable_kind::activation)
+        found = static_cast<activation*>(item);
+      else
+        injected_.push(item);
     };
     auto const look_at_mine = [&] {
-      look(*first);
-      while (runnable* const item = mine.pop()) look(*item);
+      while (runnable* const item = mine.pop()) look(item);
     };
+    runnable* first = nullptr;
     // One batch: what goes back would come again.
-    if (injected_.take_into(mine, first, run_ring_capacity) != 0)
-      look_at_mine();
+    bool const any = injected_.take_into(mine, first, run_ring_capacity) != 0;
+    if (any) look(first);
+    look_at_mine();
     for (std::uint32_t i = 0; i < processor_count_; ++i) {
       activation* const owner = activation_at(processors_[i].view().owner());
-      if (owner == nullptr) continue;
-      while (owner->ring.steal_into(mine, first) != 0) look_at_mine();
+      if (owner == nullptr || &owner->ring == &mine) continue;
+      while (owner->ring.steal_into(mine, first) != 0) {
+        look(first);
+        look_at_mine();
+      }
     }
     notify();
+    return found;
   }
 
   // Stops the calling activation where it is.  Context: its own thread, in a

@@ -272,7 +272,7 @@ class lookout {
       return;
     }
     // A stopped activation, which may hold what the others wait for (P6).
-    activation* const stopped = extract_stopped();
+    activation* const stopped = core_.extract_stopped(hands_);
     if (stopped == nullptr) return;
     pool_.pin(*stopped, p.index);
     stopped->predecessor = owner.index;
@@ -285,18 +285,6 @@ class lookout {
       core_.inject(*stopped);
       core_.notify();
     }
-  }
-
-  // The oldest runnable activation in any queue, or null.
-  activation* extract_stopped() {
-    activation* found = nullptr;
-    core_.sift(hands_, [&](runnable& item) {
-      if (found != nullptr || item.kind != runnable_kind::activation)
-        return false;
-      found = static_cast<activation*>(&item);
-      return true;
-    });
-    return found;
   }
 
   // While a competitor starves the idle class, a runnable sentinel only gets
@@ -327,7 +315,7 @@ class lookout {
   watcher monitor_;
   pthread_t monitor_thread_{};
   bool has_monitor_ = false;
-  run_ring<> hands_;  // the monitor's, for sifting
+  run_ring<> hands_;  // the monitor's
   counts counts_;
 };
 
