@@ -84,6 +84,7 @@ class portable_backend final : public detail::backend {
         lookout_(core, pool_, losses_,
                  preempt_signal_ ? &*preempt_signal_ : nullptr, slice_ns()) {
     core_.attach_backend(*this);
+    if (!can_hand_over_) core_.has_no_watchers();
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
       auto& p = core_.processor_at(i);
       p.info = &areas_.processor_info(i);
@@ -408,6 +409,8 @@ class portable_backend final : public detail::backend {
       pool_.push_spare(*core_.activation_at(seen.owner()));
     self.lent = &p;
     pool_.pin(self, p.index);
+    // Others may have counted on the idle one to look at the queues.
+    core_.notify();
     return true;
   }
 

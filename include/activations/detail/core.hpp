@@ -181,7 +181,10 @@ class core {
       if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
         injected_.push(&item);
       check_ring(*self);
-      notify();
+      if (self->ring.size() == 1)
+        notify_of_one();
+      else
+        notify();
     } else {
       // What we push may run, and be the last that this scheduler waited for,
       // before notify() returns: wait_drained waits for us, too.  Release:
@@ -214,6 +217,24 @@ class core {
       alert_watchers();
     }
   }
+
+  // As notify, for a lone runnable in the caller's ring: most often the caller
+  // runs it next.  Where waking another processor for such came to nothing
+  // the last few times, the watchers look at it instead, a tick later, and
+  // call notify_again if it still waits.
+  void notify_of_one() noexcept {
+    if (futile_searches_.load(std::memory_order::relaxed) < most_futile_ ||
+        idle_.count() == 0)
+      notify();
+    else
+      alert_watchers();
+  }
+  void notify_again() noexcept {
+    futile_searches_.store(0, std::memory_order::relaxed);  // a hint
+    notify();
+  }
+  // No watcher looks: every push has to wake somebody itself.
+  void has_no_watchers() noexcept { most_futile_ = UINT32_MAX; }
 
   // How a fork publishes its offer.  With membarrier the idle side pays for
   // the store-load order (barrier_for_forks), and a fork is a plain store.
@@ -600,6 +621,11 @@ class core {
     bool const gave_up = found == nullptr;
     if (gave_up && (found = pick_here(self)) == nullptr)
       found = steal(self, true);
+    // Hints, both; one added too many or too few is no harm.
+    if (!gave_up)
+      futile_searches_.store(0, std::memory_order::relaxed);
+    else if (found == nullptr)
+      futile_searches_.fetch_add(1, std::memory_order::relaxed);
     // There may be more than we took, pushed while we kept others from waking:
     // for an idle processor or, since the last of them was claimed, for ours
     // when it blocks.
@@ -781,6 +807,8 @@ class core {
   idle_set idle_;
   alignas(cache_line_bytes) std::atomic<std::uint32_t> searching_{0};
   std::atomic<std::uint32_t> watching_{0};
+  std::atomic<std::uint32_t> futile_searches_{0};  // in a row
+  std::uint32_t most_futile_ = 4;                  // fixed before the start
   std::atomic<std::uint32_t> lost_{0};
 
   alignas(cache_line_bytes) injection_queue<> injected_;

@@ -96,7 +96,8 @@ class lookout {
   // Work was queued, or a timer set, and no processor is idle.
   void wake() noexcept {
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i)
-      if (posts_[i].enabled.load(std::memory_order::relaxed))
+      if (posts_[i].enabled.load(std::memory_order::relaxed) &&
+          !core_.processor_at(i).view().is_idle())
         posts_[i].sleep.wake();
     wake_monitor();
   }
@@ -107,6 +108,8 @@ class lookout {
  private:
   static constexpr std::uint64_t shortest_tick_ns = 100'000;
   static constexpr std::uint64_t longest_tick_ns = 10'000'000;
+  // The longest while some processor is idle and a lone runnable may wait.
+  static constexpr std::uint64_t idle_tick_ns = 1'000'000;
   static constexpr std::uint64_t sentinel_nap_ns = 100'000;
   static constexpr std::uint64_t first_probe_ns = 50'000'000;
   static constexpr std::uint64_t last_probe_ns = 1'000'000'000;
@@ -206,7 +209,12 @@ class lookout {
       monitor_.nap(tick_ns);
       auto const now = monotonic_ns();
       if (core_.timers().earliest_ns() <= now) core_.timers().expire_due(now);
-      bool const found = core_.has_work() && look_at_all(now);
+      bool found = false;
+      if (core_.has_work()) {
+        // A lone runnable that nobody was woken for: it has waited a tick.
+        if (core_.idle().count() != 0) core_.notify_again();
+        found = look_at_all(now);
+      }
       tick_ns =
           found ? shortest_tick_ns : std::min(tick_ns * 2, longest_tick());
     }
@@ -219,6 +227,7 @@ class lookout {
   }
 
   [[nodiscard]] std::uint64_t longest_tick() const noexcept {
+    if (core_.idle().count() != 0) return idle_tick_ns;
     return slice_ns_ == 0
                ? longest_tick_ns
                : std::clamp(slice_ns_ / 2, shortest_tick_ns, longest_tick_ns);
