@@ -183,6 +183,7 @@ class engine {
     int const at = locate(object, raw);
     pending next{operation::futex_wait, at, relaxed, relaxed};
     next.expected = expected;
+    next.weak = deadline_ns != UINT64_MAX;
     int const choice = schedule(next);
     touch(at);
     trace(where, operation::futex_wait, at, relaxed, expected);
@@ -190,6 +191,11 @@ class engine {
     if (choice == spurious_choice) {
       ++spurious_used_;
       return true;
+    }
+    if (choice == timeout_choice) {
+      ++early_timeouts_used_;
+      now_ns_ = std::max(now_ns_, deadline_ns);
+      return false;
     }
     // The kernel's load is this thread's: later ones read nothing older.
     int const newest = memory_.newest(at);
@@ -328,7 +334,7 @@ class engine {
     std::memory_order order = relaxed;
     std::memory_order failure = relaxed;
     word expected = 0;
-    bool weak = false;
+    bool weak = false;  // may fail for no reason; of a wait: has a deadline
     bool blind = false;
   };
 
@@ -624,7 +630,7 @@ class engine {
       bool const futex =
           p.kind == operation::futex_wait || p.kind == operation::futex_wake;
       list.push_back({t, choice, p.at, writes, is_seq_cst(order), futex,
-                      choice == spurious_choice});
+                      choice == spurious_choice || choice == timeout_choice});
     };
     switch (p.kind) {
       case operation::load:
@@ -643,6 +649,8 @@ class engine {
         add(0, true, p.order);
         if (may_fail && memory_.value(p.at, newest) == p.expected)
           add(spurious_choice, true, p.order);
+        if (p.weak && early_timeouts_used_ < options_.early_timeouts)
+          add(timeout_choice, true, p.order);
         break;
       case operation::compare_exchange:
         if (p.blind || memory_.value(p.at, newest) == p.expected) {
@@ -864,6 +872,7 @@ class engine {
   outcome outcome_ = outcome::running;
   std::string violation_;
   int spurious_used_ = 0;
+  int early_timeouts_used_ = 0;
   int guesses_used_ = 0;
   open_guess open_guess_;
   std::array<std::array<last_access, max_locations>, max_threads> recent_;

@@ -82,6 +82,7 @@ inline void engine::execute(std::function<void(run&)> const& scenario) {
   outcome_ = outcome::running;
   violation_.clear();
   spurious_used_ = 0;
+  early_timeouts_used_ = 0;
   guesses_used_ = 0;
   open_guess_ = {};
   run r(*this);

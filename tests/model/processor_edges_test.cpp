@@ -203,6 +203,200 @@ void count_then_bits(model::run& r) {
   });
 }
 
+// ---- spare_list.hpp --------------------------------------------------------
+
+struct parked {
+  detail::core home{1, 4, 64 * 1024};
+  detail::spare_list spares;
+  detail::activation all[3];
+  std::array<flag, 3> written{};
+  int popped[3] = {0, 0, 0};
+
+  parked() {
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      all[i].index = i;
+      home.set_activation(i, &all[i]);
+    }
+  }
+  void push(std::uint32_t i) {
+    written[i].store(1, relaxed);
+    spares.push(all[i]);
+  }
+  detail::activation* pop() {
+    auto* const found = spares.pop(home);
+    if (found == nullptr) return nullptr;
+    model::check(++popped[found->index] == 1, "popped twice");
+    model::check(written[found->index].load(relaxed) == 1,
+                 "a spare with old contents");
+    return found;
+  }
+  void finish() {
+    while (pop() != nullptr) {
+    }
+    for (int n : popped) model::check(n == 1, "a spare was lost");
+  }
+};
+
+void push_and_pop(model::run& r) {
+  auto& s = r.make<parked>();
+  r.spawn([&] {
+    s.push(0);
+    s.push(1);
+  });
+  r.spawn([&] { s.push(2); });
+  r.spawn([&] { s.pop(); });
+  r.finally([&] { s.finish(); });
+}
+
+// One is popped, used and pushed again while another pop is under way.
+void pushed_again(model::run& r) {
+  auto& s = r.make<parked>();
+  for (std::uint32_t i = 0; i < 3; ++i) s.push(i);
+  r.spawn([&] {
+    auto* const one = s.pop();
+    auto* const other = s.pop();
+    if (one == nullptr || other == nullptr) return;
+    s.popped[one->index] = 0;
+    s.push(one->index);
+  });
+  r.spawn([&] { s.pop(); });
+  r.finally([&] { s.finish(); });
+}
+
+// ---- order.hpp -------------------------------------------------------------
+
+struct told {
+  detail::activation self;
+  flag written{0};
+};
+
+void send_and_wait(model::run& r) {
+  auto& s = r.make<told>();
+  r.spawn([&] {
+    s.written.store(1, relaxed);
+    detail::send_order(s.self, detail::order::take);
+  });
+  r.spawn([&] {
+    model::check(detail::wait_order(s.self) == detail::order::take,
+                 "another order");
+    model::check(s.written.load(relaxed) == 1, "an order without its fields");
+  });
+}
+
+// A nudge does not hide an order, whichever comes first.
+void nudge_and_send(model::run& r) {
+  auto& s = r.make<told>();
+  r.spawn([&] { detail::nudge(s.self); });
+  r.spawn([&] { detail::send_order(s.self, detail::order::granted); });
+  r.spawn([&] {
+    auto got = detail::wait_order(s.self);
+    if (got == detail::order::look) got = detail::wait_order(s.self);
+    model::check(got == detail::order::granted, "the order was hidden");
+  });
+  // A nudge that comes late finds nobody.
+}
+
+// A deadline that comes with the order loses it not.
+void late_order(model::run& r) {
+  auto& s = r.make<told>();
+  r.spawn([&] {
+    s.written.store(1, relaxed);
+    detail::send_order(s.self, detail::order::granted);
+  });
+  r.spawn([&] {
+    auto got = detail::wait_order(s.self, 1000);
+    if (got == detail::order::none) got = detail::wait_order(s.self);
+    model::check(got == detail::order::granted, "another order");
+    model::check(s.written.load(relaxed) == 1, "an order without its fields");
+  });
+}
+
+// ---- watcher.hpp -----------------------------------------------------------
+
+struct watched {
+  detail::watcher helper;
+  model::atomic<std::uint32_t> listing{0};
+  flag news{0};
+  flag written{0};
+};
+
+// News and a helper that goes to sleep: it is woken, or sees them.
+void news_and_sleep(model::run& r) {
+  auto& s = r.make<watched>();
+  r.spawn([&] {
+    s.news.store(1, std::memory_order::seq_cst);
+    if (s.listing.load(std::memory_order::seq_cst) != 0) s.helper.wake();
+  });
+  r.spawn([&] {
+    (void)s.helper.sleep(s.listing, [&] {
+      return s.news.load(std::memory_order::seq_cst) != 0;
+    });
+  });
+  r.finally([&] {
+    model::check(s.listing.load() == 0, "counted though it is awake");
+  });
+}
+
+// The same for news of any order, told with each wake.
+void wake_without_count(model::run& r, bool listed) {
+  auto& s = r.make<watched>();
+  r.spawn([&] {
+    s.news.store(1, relaxed);
+    s.helper.wake();
+  });
+  r.spawn([&, listed] {
+    auto const news = [&] { return s.news.load(relaxed) != 0; };
+    if (listed)
+      (void)s.helper.sleep(s.listing, news);
+    else
+      s.helper.sleep_unlisted(news);
+    model::check(s.news.load(relaxed) != 0, "woken without the news");
+  });
+  r.finally([&] {
+    model::check(s.listing.load() == 0, "counted though it is awake");
+  });
+}
+
+// The deadline comes with the wake: who is awake again sees the news, whether
+// or not it slept again.
+void woken_late(model::run& r) {
+  auto& s = r.make<watched>();
+  r.spawn([&] {
+    s.news.store(1, relaxed);
+    s.helper.wake();
+  });
+  r.spawn([&] {
+    auto const news = [&] { return s.news.load(relaxed) != 0; };
+    (void)s.helper.sleep(s.listing, news, 1000);
+    if (!news()) (void)s.helper.sleep(s.listing, news);
+    model::check(news(), "woken without the news");
+  });
+  r.finally([&] {
+    model::check(s.listing.load() == 0, "counted though it is awake");
+  });
+}
+
+// Sleeps again and again; two wake it.
+void woken_by_two(model::run& r) {
+  auto& s = r.make<watched>();
+  for (int i = 0; i < 2; ++i)
+    r.spawn([&] {
+      s.news.fetch_add(1, std::memory_order::seq_cst);
+      if (s.listing.load(std::memory_order::seq_cst) != 0) s.helper.wake();
+    });
+  r.spawn([&] {
+    for (int seen = 0; seen < 2;) {
+      (void)s.helper.sleep(s.listing, [&] {
+        return s.news.load(std::memory_order::seq_cst) > seen;
+      });
+      seen = s.news.load(std::memory_order::seq_cst);
+    }
+  });
+  r.finally([&] {
+    model::check(s.listing.load() == 0, "counted though it is awake");
+  });
+}
+
 TEST(ProcessorWord, EachEdgeIsNeeded) {
   model::expect_edges_are_needed(
       "processor_word.hpp", "",
@@ -219,6 +413,41 @@ TEST(IdleSet, EachEdgeIsNeeded) {
       {{"idle and push", "E1", small(), idle_and_push},
        {"count, then bits", "E1", small(), count_then_bits},
        {"waker looks again", "E1", small(), waker_looks_again}});
+}
+
+TEST(SpareList, EachEdgeIsNeeded) {
+  auto o = small();
+  model::expect_edges_are_needed("portable/spare_list.hpp",
+                                 "class spare_list {",
+                                 {{"push and pop", "E1", o, push_and_pop},
+                                  {"pushed again", "E1", o, pushed_again}});
+}
+
+TEST(Order, EachEdgeIsNeeded) {
+  auto o = small();
+  o.timeouts = 1;
+  o.early_timeouts = 1;
+  model::expect_edges_are_needed("portable/order.hpp", "",
+                                 {{"send and wait", "E1", o, send_and_wait},
+                                  {"late order", "E1", o, late_order},
+                                  {"nudge and send", "", o, nudge_and_send}});
+}
+
+TEST(Watcher, EachEdgeIsNeeded) {
+  auto o = small();
+  auto late = o;
+  late.early_timeouts = 1;
+  model::expect_edges_are_needed(
+      "portable/watcher.hpp", "class watcher {",
+      {{"news and sleep", "E1", o, news_and_sleep},
+       {"wake", "E2 E3", o, [](model::run& r) { wake_without_count(r, true); }},
+       {"wake, not listed", "E2 E3", o,
+        [](model::run& r) { wake_without_count(r, false); }},
+       {"woken late", "E2 E3", late, woken_late},
+       {"woken by two", "E1", o, woken_by_two}},
+      {{"E2", "exchange acq_rel -> acquire",
+        "publishes listing_, which is plain"},
+       {"E2 E3", "exchange acq_rel -> release", "reads listing_, likewise"}});
 }
 
 }  // namespace

@@ -72,8 +72,10 @@ struct options {
   std::uint64_t seed = 0;
   std::uint64_t random_executions = 0;
   int change_points = 3;
-  // Deadlines that may come in an execution: when no thread can go on.
+  // Deadlines that may come in an execution: when no thread can go on; and at
+  // any time.
   int timeouts = 0;
+  int early_timeouts = 0;
   std::uint64_t look_ns = 0;  // how much time passes from look to look
   bool large = false;         // many atomics are made, few are used
   int max_steps = 2000;       // of one execution; more is a violation

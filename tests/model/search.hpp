@@ -26,6 +26,7 @@ namespace activations::model {
 // Choices beside "reads store number n".
 inline constexpr int success_choice = -1;      // a compare-exchange
 inline constexpr int spurious_choice = -2;     // fails, wakes for no reason
+inline constexpr int timeout_choice = -3;      // of a wait, at once
 inline constexpr int future_choice = 1 << 20;  // plus index of the guess
 
 // One step that a thread can do next.

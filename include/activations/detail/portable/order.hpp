@@ -2,6 +2,10 @@
 //
 // What a sleeping activation is told: one word to sleep on, and beside it what
 // the word's value needs.  The portable backend's stand-in for a dispatch.
+//
+// Edges     E1 send_order: token store -> wait_order: exchange: the fields that
+//              belong to the order, and all that its sender did before.
+// Evidence  tests/model/processor_edges_test.cpp.
 #pragma once
 
 #include <atomic>
@@ -22,8 +26,8 @@ inline void send_order(activation& to, order what, processor* p = nullptr,
                        std::uint64_t expected = 0) noexcept {
   to.order_processor = p;
   to.order_expected = expected;
-  // Release: the fields above, to the exchange in wait_order.
-  to.token.store(static_cast<std::uint32_t>(what), std::memory_order::release);
+  to.token.store(static_cast<std::uint32_t>(what),
+                 std::memory_order::release);  // E1
   futex_wake(to.token);
 }
 
@@ -32,7 +36,8 @@ inline void nudge(activation& to) noexcept {
   std::uint32_t none = 0;
   if (to.token.compare_exchange_strong(
           none, static_cast<std::uint32_t>(order::look),
-          std::memory_order::release, std::memory_order::relaxed))
+          // Relaxed: it says nothing beside itself.
+          std::memory_order::relaxed, std::memory_order::relaxed))
     futex_wake(to.token);
 }
 
@@ -40,12 +45,11 @@ inline void nudge(activation& to) noexcept {
 inline order wait_order(activation& self,
                         std::uint64_t deadline_ns = no_deadline) noexcept {
   for (;;) {
-    // Acquire: the order's fields.
-    auto const told = self.token.exchange(0, std::memory_order::acq_rel);
+    auto const told = self.token.exchange(0, std::memory_order::acquire);  // E1
     if (told != 0) return static_cast<order>(told);
     if (!futex_wait(self.token, 0, deadline_ns))
       return static_cast<order>(
-          self.token.exchange(0, std::memory_order::acq_rel));
+          self.token.exchange(0, std::memory_order::acquire));  // E1
   }
 }
 

@@ -17,9 +17,10 @@ namespace activations::detail {
 //             32..63 tag, one more at each change (no ABA: it wraps after
 //             2^32 changes within one pop).
 // Roles       push, pop: any thread, also the preempt handler.
-// Edges       E1 push: CAS(release) -> pop: load/CAS(acquire): the link, and
-//             what the activation wrote before it parked.
+// Edges       E1 push: CAS -> pop: load, failed CAS: the link, and what the
+//             activation wrote before it parked.
 // Progress    lock-free; a thread stopped anywhere stops nobody.
+// Evidence    tests/model/processor_edges_test.cpp.
 class spare_list {
  public:
   void push(activation& a) noexcept {
@@ -44,7 +45,7 @@ class spare_list {
       if (top == nullptr) return nullptr;  // never: entries do not go away
       auto const below = top->next_spare.load(std::memory_order::relaxed);
       if (head_.compare_exchange_weak(head, successor(head, below),
-                                      std::memory_order::acquire,     // E1
+                                      std::memory_order::relaxed,     // as seen
                                       std::memory_order::acquire)) {  // E1
         size_.fetch_sub(1, std::memory_order::relaxed);
         return top;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A helper thread's sleep: cheap to test from outside, woken by one store and
-// one system call, and only when it does sleep.
+// A helper thread's sleep: cheap to test from outside (by the count), ended by
+// one exchange, and one system call only when it does sleep.
 #pragma once
 
 #include <atomic>
@@ -14,9 +14,14 @@ namespace activations::detail {
 // State   word_: awake, listed (asleep, and counted in `listing` so that
 //         those with news call wake), unlisted (asleep until wake alone).
 //         W: the helper -> asleep; whoever wakes it -> awake.
-// Edges   E1 sleep: count up (seq_cst), then the caller's condition is read;
-//         those with news write it, then read the count (seq_cst): one of the
-//         two sees the other.
+// Edges   E1 sleep: count up, then the news are read; those with news write
+//            them, then read the count (all seq_cst): one sees the other.
+//         E2 sleep: exchange to asleep | wake: exchange to awake.  The second
+//            of the two sees what went before the first: the helper the news,
+//            whatever their order, or the waker where the helper is counted.
+//         E3 wake: exchange -> sleep: last exchange; sleep_unlisted: load.
+//            The woken helper sees the news.
+// Evidence  tests/model/processor_edges_test.cpp.
 class watcher {
  public:
   // Helper: sleeps unless news() says otherwise, until woken or the deadline.
@@ -25,24 +30,26 @@ class watcher {
   bool sleep(std::atomic<std::uint32_t>& listing, News news,
              std::uint64_t deadline_ns = no_deadline) noexcept {
     listing_ = &listing;
-    word_.store(listed, std::memory_order::seq_cst);
-    listing.fetch_add(1, std::memory_order::seq_cst);  // E1
+    word_.exchange(listed, std::memory_order::acq_rel);  // E2
+    listing.fetch_add(1, std::memory_order::seq_cst);    // E1
     bool in_time = true;
     if (!news())
-      while (in_time && word_.load(std::memory_order::acquire) == listed)
+      // Relaxed: the exchange below acquires what ended it.
+      while (in_time && word_.load(std::memory_order::relaxed) == listed)
         in_time = futex_wait(word_, listed, deadline_ns);
-    if (word_.exchange(awake, std::memory_order::acq_rel) == listed)
-      listing_->fetch_sub(1, std::memory_order::seq_cst);
+    if (word_.exchange(awake, std::memory_order::acquire) == listed)  // E3
+      // Relaxed: who sees it late wakes us in vain.
+      listing_->fetch_sub(1, std::memory_order::relaxed);
     return in_time;
   }
 
   // Helper: sleeps until wake(), whatever is queued.
   template <class News>
   void sleep_unlisted(News news) noexcept {
-    word_.store(unlisted, std::memory_order::seq_cst);
-    while (!news() && word_.load(std::memory_order::acquire) == unlisted)
+    word_.exchange(unlisted, std::memory_order::acquire);                  // E2
+    while (!news() && word_.load(std::memory_order::acquire) == unlisted)  // E3
       futex_wait(word_, unlisted);
-    word_.store(awake, std::memory_order::relaxed);
+    word_.store(awake, std::memory_order::relaxed);  // our own word again
   }
 
   // Helper: a plain pause that nobody cuts short.
@@ -53,12 +60,13 @@ class watcher {
   }
   void nap(std::uint64_t ns) noexcept { nap_until(monotonic_ns() + ns); }
 
-  // Any thread.  Cost: a load when the helper is awake.
+  // Any thread.
   void wake() noexcept {
-    if (word_.load(std::memory_order::seq_cst) == awake) return;
-    auto const was = word_.exchange(awake, std::memory_order::acq_rel);
+    auto const was =
+        word_.exchange(awake, std::memory_order::acq_rel);  // E2 E3
     if (was == awake) return;
-    if (was == listed) listing_->fetch_sub(1, std::memory_order::seq_cst);
+    // Relaxed: as in sleep.
+    if (was == listed) listing_->fetch_sub(1, std::memory_order::relaxed);
     futex_wake(word_);
   }
 
