@@ -402,7 +402,7 @@ TEST(BlockingThreads, ManyToOneStallsAndSaysSo) {
   auto counting = here.spawn([&] { count_in_thread(counted, 10); });
   std::this_thread::sleep_for(50ms);
   EXPECT_EQ(counted, 0);
-  EXPECT_NE(here.describe().find("keep theirs"), std::string::npos);
+  EXPECT_NE(here.describe().find("keeps its own"), std::string::npos);
   threads.release();
   counting.join();
   EXPECT_EQ(counted, 10);
