@@ -5,6 +5,8 @@
 // anybody; samples are weighted, so counts estimate the number of blocks.
 #pragma once
 
+#include <sys/syscall.h>
+
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -20,7 +22,7 @@ struct block_cause {
   enum class kind { system_call, fault } what = kind::system_call;
   long system_call = -1;     // number, when it is one
   std::uint64_t count = 0;   // estimated
-  activations_cause last{};  // a recent one: arguments, or pc
+  activations_cause last{};  // a recent one: arguments, or pc; 0: missed
 };
 
 }  // namespace activations
@@ -61,7 +63,8 @@ class block_causes {
         c.last.kind = ACTIVATIONS_CAUSE_FAULT;
       } else {
         c.system_call = static_cast<long>(i);
-        c.last.kind = ACTIVATIONS_CAUSE_SYSCALL;
+        c.last.kind = c.system_call == SYS_futex ? ACTIVATIONS_CAUSE_FUTEX
+                                                 : ACTIVATIONS_CAUSE_SYSCALL;
         c.last.number = static_cast<std::uint32_t>(i);
       }
       read_last(e, c.last);
@@ -95,6 +98,9 @@ class block_causes {
           e.version.load(std::memory_order::relaxed) == before)
         return;
     }
+    // A writer was stopped in the middle: no sample rather than half of two.
+    into.address = 0;
+    for (auto& argument : into.arguments) argument = 0;
   }
 
   std::array<entry, fault_entry + 1> entries_{};
