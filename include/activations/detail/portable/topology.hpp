@@ -8,6 +8,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -60,17 +61,19 @@ inline double quota_along(std::string const& mount, std::string path,
     }
     if (here > 0) least = least == 0 ? here : std::min(least, here);
     if (path.empty() || path == "/") return least;
-    path.erase(path.rfind('/'));
+    auto const slash = path.rfind('/');
+    path.erase(slash == std::string::npos ? 0 : slash);
   }
 }
 
 // CPUs' worth of time that this process's cgroups grant; 0: no limit found.
-inline double cgroup_cpu_quota() {
+// `root`: where /proc and the mount points are looked for; for tests.
+inline double cgroup_cpu_quota(std::string const& root = "") {
   // Where the hierarchies are mounted: field 5 and the type and options after
   // the dash, proc(5).
   std::string v2_mount;
   std::string v1_mount;
-  std::ifstream mounts("/proc/self/mountinfo");
+  std::ifstream mounts(root + "/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
     auto const dash = line.find(" - ");
     if (dash == std::string::npos) continue;
@@ -78,17 +81,17 @@ inline double cgroup_cpu_quota() {
     if (std::sscanf(line.c_str(), "%*s %*s %*s %*s %511s", point) != 1)
       continue;
     std::string const rest = line.substr(dash + 3);
-    if (rest.rfind("cgroup2 ", 0) == 0) v2_mount = point;
+    if (rest.rfind("cgroup2 ", 0) == 0) v2_mount = root + point;
     if (rest.rfind("cgroup ", 0) == 0) {
       auto const options = "," + rest.substr(rest.rfind(' ') + 1) + ",";
-      if (options.find(",cpu,") != std::string::npos) v1_mount = point;
+      if (options.find(",cpu,") != std::string::npos) v1_mount = root + point;
     }
   }
   double least = 0;
   auto const take = [&](double quota) {
     if (quota > 0) least = least == 0 ? quota : std::min(least, quota);
   };
-  std::ifstream groups("/proc/self/cgroup");
+  std::ifstream groups(root + "/proc/self/cgroup");
   for (std::string line; std::getline(groups, line);) {
     auto const first = line.find(':');
     auto const second = line.find(':', first + 1);
@@ -103,16 +106,20 @@ inline double cgroup_cpu_quota() {
   return least;
 }
 
+// How many processors make use of `cpus` CPUs and a quota in CPUs (0: none): a
+// part of a CPU counts as one.
+inline unsigned processors_for(std::size_t cpus, double quota) {
+  auto const most = std::max<double>(1, static_cast<double>(cpus));
+  return static_cast<unsigned>(quota > 0 ? std::clamp(quota + 0.999, 1.0, most)
+                                         : most);
+}
+
 // The CPUs to put `wanted` processors on, one each, repeated if there are more
-// processors than CPUs.  wanted == 0: as many as mask and quota allow.
+// processors than CPUs; -1: unknown.  wanted == 0: as many as mask and quota
+// allow.
 inline std::vector<int> choose_cpus(unsigned wanted) {
-  std::vector<int> allowed = allowed_cpus();
-  if (wanted == 0) {
-    wanted = allowed.empty() ? 1 : static_cast<unsigned>(allowed.size());
-    double const quota = cgroup_cpu_quota();
-    if (quota > 0)
-      wanted = std::clamp(static_cast<unsigned>(quota + 0.999), 1u, wanted);
-  }
+  std::vector<int> const allowed = allowed_cpus();
+  if (wanted == 0) wanted = processors_for(allowed.size(), cgroup_cpu_quota());
   std::vector<int> chosen;
   for (unsigned i = 0; i < wanted; ++i)
     chosen.push_back(allowed.empty() ? -1 : allowed[i % allowed.size()]);
