@@ -537,6 +537,11 @@ TEST(Preemption, ABlockedReadIsNotInterrupted) {
 
 // ---- disabled regions and the signal itself --------------------------------
 
+// Nobody is stopped before there is somebody to go on in his place.
+bool has_spares(scheduler& here) {
+  return eventually([&] { return here.statistics().portable.spares > 0; });
+}
+
 // Sends the slice signal as the monitor does.
 void end_slice_of(pid_t tid) {
   activations::detail::preempt_signal const same_as_ours;
@@ -547,6 +552,7 @@ TEST(Preemption, IsDeferredToTheEndOfADisabledRegion) {
   scheduler_options options = preemptive(1);
   options.slice = 1h;  // nobody but the test ends slices
   scheduler here(options);
+  ASSERT_TRUE(has_spares(here));
   std::atomic<bool> other_ran{false};
   here.run([&] {
     user_thread other([&] { other_ran = true; });
@@ -573,6 +579,7 @@ TEST(Preemption, IsDeliveredAtOnceOutsideOfThem) {
   scheduler_options options = preemptive(1);
   options.slice = 1h;
   scheduler here(options);
+  ASSERT_TRUE(has_spares(here));
   std::atomic<bool> other_ran{false};
   here.run([&] {
     user_thread other([&] { other_ran = true; });
