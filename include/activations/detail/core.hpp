@@ -226,8 +226,8 @@ class core {
     if (futile_searches_.load(std::memory_order::relaxed) < most_futile_ ||
         idle_.count() == 0)
       notify();
-    else
-      alert_watchers();
+    else if (monitoring_.load(std::memory_order::seq_cst) != 0) [[unlikely]]
+      call_watch();
   }
   void notify_again() noexcept {
     futile_searches_.store(0, std::memory_order::relaxed);  // a hint
@@ -262,9 +262,13 @@ class core {
 
   // Follows the processor words; see idle_set.hpp.
   [[nodiscard]] idle_set& idle() noexcept { return idle_; }
-  // How many of the backend's watchers sleep and want watch() called.
+  // How many of the backend's watchers sleep and want watch() called: those
+  // who look at busy processors only, and those who look at all.
   [[nodiscard]] std::atomic<std::uint32_t>& watching() noexcept {
     return watching_;
+  }
+  [[nodiscard]] std::atomic<std::uint32_t>& monitoring() noexcept {
+    return monitoring_;
   }
   // A woken processor counts as a searcher from the moment of its wake-up.
   void begin_search() noexcept {
@@ -658,8 +662,11 @@ class core {
 
   // Work waits for a processor, should the owner of one block.
   void alert_watchers() noexcept {
-    if (watching_.load(std::memory_order::seq_cst) == 0) [[likely]]
-      return;
+    if (watching_.load(std::memory_order::seq_cst) != 0 ||
+        monitoring_.load(std::memory_order::seq_cst) != 0) [[unlikely]]
+      call_watch();
+  }
+  [[gnu::noinline]] void call_watch() noexcept {
     disabled_region const region;
     backend_->watch();
   }
@@ -807,6 +814,7 @@ class core {
   idle_set idle_;
   alignas(cache_line_bytes) std::atomic<std::uint32_t> searching_{0};
   std::atomic<std::uint32_t> watching_{0};
+  std::atomic<std::uint32_t> monitoring_{0};
   std::atomic<std::uint32_t> futile_searches_{0};  // in a row
   std::uint32_t most_futile_ = 4;                  // fixed before the start
   std::atomic<std::uint32_t> lost_{0};

@@ -201,7 +201,7 @@ class lookout {
       if (!core_.has_work()) {
         auto const deadline = timer_deadline();
         monitor_.sleep(
-            core_.watching(),
+            core_.monitoring(),
             [&] { return has_news() || timer_deadline() < deadline; },
             deadline);
       }
