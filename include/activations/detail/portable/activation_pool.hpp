@@ -308,15 +308,16 @@ class activation_pool {
         surplus |= here.spares.size() > least_wanted ||
                    here.wanted.load() > least_wanted;
       }
-      std::uint64_t until = no_deadline;
-      if (failed)
-        until = monotonic_ns() + retry_period_ns;
-      else if (surplus)
-        until = monotonic_ns() + trim_period_ns;
+      if (failed) {
+        // Asked for again after a while, however many want one meanwhile.
+        auto const until = monotonic_ns() + retry_period_ns;
+        while (!maker_ends_.load() && monotonic_ns() < until)
+          maker_.nap(retry_period_ns / 10);
+        continue;
+      }
       bool const woken = maker_.sleep(
-          maker_sleeps_,
-          [&] { return (!failed && lacks_spares()) || maker_ends_.load(); },
-          until);
+          maker_sleeps_, [&] { return lacks_spares() || maker_ends_.load(); },
+          surplus ? monotonic_ns() + trim_period_ns : no_deadline);
       if (surplus && !woken) end_surplus();
     }
   }
