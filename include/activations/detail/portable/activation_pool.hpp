@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -217,7 +218,11 @@ class activation_pool {
 
   // `as_spare`: it parks first, and counts as a birth until it has.
   int create(std::uint32_t index, std::uint32_t processor, bool as_spare) {
-    if (slots_[index] == nullptr) slots_[index] = std::make_unique<slot>();
+    if (slots_[index] == nullptr) slots_[index].reset(new (std::nothrow) slot);
+    if (slots_[index] == nullptr) {
+      counts_.creation_failures.fetch_add(1);
+      return ENOMEM;
+    }
     slot& s = *slots_[index];
     activation& a = s.self;
     s.home = this;
