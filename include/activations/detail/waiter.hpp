@@ -166,12 +166,12 @@ class waiter {
     runnable* const who = self.who_;
     core* const home = self.home_;
     // From empty in a first wait, from timed_out in a second.
-    auto seen = self.state_.load(std::memory_order::relaxed);
+    auto seen = self.state_.load(std::memory_order::acquire);  // E1
     for (;;) {
       if (seen == notified || (seen == timed_out && !self.again_)) break;
       if (self.state_.compare_exchange_weak(seen, waiting,
                                             std::memory_order::acq_rel,  // E2
-                                            std::memory_order::relaxed))
+                                            std::memory_order::acquire))  // E1
         return;
     }
     // It came while we were leaving.
