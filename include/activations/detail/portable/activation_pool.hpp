@@ -114,7 +114,7 @@ class activation_pool {
   void end_all() {
     for (std::uint32_t i = 0; i < core_.activation_slots(); ++i) {
       if (slots_[i] == nullptr || !slots_[i]->has_thread) continue;
-      send_order(slots_[i]->self, order::exit);
+      send_exit(slots_[i]->self);
       pthread_join(slots_[i]->thread, nullptr);
       slots_[i]->has_thread = false;
     }
@@ -349,7 +349,7 @@ class activation_pool {
         activation* const gone = here.spares.pop(core_);
         if (gone == nullptr) break;
         slot& s = *slots_[gone->index];
-        send_order(*gone, order::exit);
+        send_exit(*gone);
         pthread_join(s.thread, nullptr);
         s.has_thread = false;
         counts_.ended.fetch_add(1);

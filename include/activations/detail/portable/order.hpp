@@ -31,6 +31,14 @@ inline void send_order(activation& to, order what, processor* p = nullptr,
   futex_wake(to.token);
 }
 
+// As send_order, to any activation when everything ends: one that was granted a
+// processor just before may still be reading that order's fields.
+inline void send_exit(activation& to) noexcept {
+  to.token.store(static_cast<std::uint32_t>(order::exit),
+                 std::memory_order::release);
+  futex_wake(to.token);
+}
+
 // Asks a sleeper to look at its deadline again, unless it has an order.
 inline void nudge(activation& to) noexcept {
   std::uint32_t none = 0;

@@ -29,7 +29,8 @@ class watcher {
   template <class News>
   bool sleep(std::atomic<std::uint32_t>& listing, News news,
              std::uint64_t deadline_ns = no_deadline) noexcept {
-    listing_ = &listing;
+    // Once: a waker of the last sleep may be reading it still.
+    if (listing_ == nullptr) listing_ = &listing;
     word_.exchange(listed, std::memory_order::acq_rel);  // E2
     listing.fetch_add(1, std::memory_order::seq_cst);    // E1
     bool in_time = true;
