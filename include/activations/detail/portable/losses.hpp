@@ -41,7 +41,11 @@ class losses {
   // `weight`: how many blocks the cause stands for.
   void note_cause(activation& owner, activations_cause const& cause,
                   std::uint64_t weight) noexcept {
-    owner.info->cause = cause;
+    // One at a time; whoever finds another at it leaves the sample out.
+    if (!is_writing_.exchange(true, std::memory_order::acquire)) {
+      owner.info->cause = cause;
+      is_writing_.store(false, std::memory_order::release);
+    }
     causes_.add(cause, weight);
   }
 
@@ -61,6 +65,7 @@ class losses {
   core& core_;
   activation_pool& pool_;
   block_causes causes_;
+  std::atomic<bool> is_writing_{false};  // some activation's info->cause
 };
 
 }  // namespace activations::detail
