@@ -375,7 +375,6 @@ TEST(Models, ManyToOneStallsAllWhileOneBlocks) {
 TEST(Models, OneToOneGivesEachItsKernelThread) {
   scheduler there({.processors = 1, .model = threading::one_to_one});
   std::atomic<int> here{0};
-  std::atomic<bool> together{false};
   std::vector<user_thread> threads;
   // Spinning, they can meet only on kernel threads of their own.
   for (int i = 0; i < 4; ++i)
