@@ -126,6 +126,7 @@ class portable_backend final : public detail::backend {
     losses_.settle(self);
     detail::set_activation_state(self, ACTIVATIONS_ACTIVATION_RUNNING);
     count(self.lent->info->unblocks);
+    detail::core::note_dispatch(self);  // a run segment of its own begins
     return true;
   }
 
