@@ -52,8 +52,8 @@ class ForkJoin : public testing::Test {
 
 long fib(int n) {
   if (n < 2) return n;
-  auto const [a, b] = fork_join([&] { return fib(n - 1); },
-                                [&] { return fib(n - 2); });
+  auto const [a, b] =
+      fork_join([&] { return fib(n - 1); }, [&] { return fib(n - 2); });
   return a + b;
 }
 
@@ -85,8 +85,8 @@ TEST_F(ForkJoin, RecursesOnAUserThreadAndInATask) {
 }
 
 TEST_F(ForkJoin, RunsInEachModelAndOnManyProcessors) {
-  for (auto const model : {threading::many_to_many, threading::many_to_one,
-                           threading::one_to_one})
+  for (auto const model :
+       {threading::many_to_many, threading::many_to_one, threading::one_to_one})
     for (unsigned const processors : {1u, 2u, 5u}) {
       scheduler there({.processors = processors, .model = model});
       EXPECT_EQ(there.run([] { return fib(14); }), fib_of(14));
@@ -244,7 +244,8 @@ task<int> give(int n) {
 TEST_F(ForkJoin, OfTasksGivesAllResults) {
   there_.run([]() -> task<> {
     auto [a, b, c] = co_await fork_join(
-        give(1), []() -> task<std::unique_ptr<int>> {
+        give(1),
+        []() -> task<std::unique_ptr<int>> {
           co_return std::make_unique<int>(2);
         }(),
         []() -> task<> { co_return; }());
@@ -281,17 +282,25 @@ struct restless {
   task<> pause(std::uint64_t how) {
     ++visits;
     switch (how % 7) {
-      case 0: co_await async_yield(); break;
-      case 1: co_await async_sleep_for(std::chrono::microseconds(how % 20));
+      case 0:
+        co_await async_yield();
+        break;
+      case 1:
+        co_await async_sleep_for(std::chrono::microseconds(how % 20));
         break;
       case 2: {
         co_await m.async_lock();
         m.unlock();
         break;
       }
-      case 3: this_thread::yield(); break;
-      case 4: if (how % 13 == 0) ::usleep(5); break;
-      default: break;
+      case 3:
+        this_thread::yield();
+        break;
+      case 4:
+        if (how % 13 == 0) ::usleep(5);
+        break;
+      default:
+        break;
     }
   }
 

@@ -492,8 +492,8 @@ class Fork : public testing::TestWithParam<threading> {
 
 INSTANTIATE_TEST_SUITE_P(Models, Fork, testing::ValuesIn(models),
                          [](auto const& info) {
-                           return "Model" + std::to_string(
-                                                static_cast<int>(info.param));
+                           return "Model" +
+                                  std::to_string(static_cast<int>(info.param));
                          });
 
 TEST_P(Fork, ChildIsAPlainKernelThread) {
@@ -625,8 +625,8 @@ class Signals : public testing::TestWithParam<threading> {
 
 INSTANTIATE_TEST_SUITE_P(Models, Signals, testing::ValuesIn(models),
                          [](auto const& info) {
-                           return "Model" + std::to_string(
-                                                static_cast<int>(info.param));
+                           return "Model" +
+                                  std::to_string(static_cast<int>(info.param));
                          });
 
 // The kernel prefers the main thread, if it is not just busy with another
@@ -656,9 +656,7 @@ TEST_P(Signals, SentToTheProcessReachTheMainThread) {
 
 TEST_P(Signals, ReachTheMainThreadWhileItWaitsInRun) {
   scheduler there(with_model(GetParam()));
-  there.run([] {
-    EXPECT_GT(signals_to_main(100, &this_thread::yield), 50);
-  });
+  there.run([] { EXPECT_GT(signals_to_main(100, &this_thread::yield), 50); });
 }
 
 TEST_P(Signals, BlockedBeforehandCanBeWaitedFor) {

@@ -72,15 +72,14 @@ TEST(SchedulerOptions, ProcessorsAreAtMostTheCpusOfTheMaskByDefault) {
 }
 
 TEST(SchedulerOptions, ManyToOneHasOneProcessor) {
-  EXPECT_EQ(
-      scheduler({.processors = 4, .model = threading::many_to_one}).processors(),
-      1u);
+  EXPECT_EQ(scheduler({.processors = 4, .model = threading::many_to_one})
+                .processors(),
+            1u);
 }
 
 TEST(SchedulerOptions, OutOfRangeIsAnError) {
   EXPECT_EQ(error_of([] { scheduler({.processors = 100'000}); }), EINVAL);
-  EXPECT_EQ(error_of([] { scheduler({.max_activations = 1u << 31}); }),
-            EINVAL);
+  EXPECT_EQ(error_of([] { scheduler({.max_activations = 1u << 31}); }), EINVAL);
   EXPECT_EQ(error_of([] { scheduler({.slice = -1ns}); }), EINVAL);
 }
 
@@ -185,11 +184,12 @@ TEST(SchedulerSpawn, PassesArgumentsAndATokenAsUserThreadDoes) {
   scheduler there({.processors = 1});
   int sum = 0;
   there
-      .spawn([](std::stop_token token, int a, int& sum) {
-        EXPECT_FALSE(token.stop_requested());
-        sum = a + 1;
-      },
-             4, std::ref(sum))
+      .spawn(
+          [](std::stop_token token, int a, int& sum) {
+            EXPECT_FALSE(token.stop_requested());
+            sum = a + 1;
+          },
+          4, std::ref(sum))
       .join();
   EXPECT_EQ(sum, 5);
 }
@@ -297,8 +297,7 @@ TEST(Scheduler, WakesUpForEachOfManyShortBursts) {
   auto random = random_stream(1);
   for (int i = 0; i < 200 * effort; ++i) {
     there.spawn([] {}).join();
-    for (auto spin = random() % 20'000; spin > 0; --spin)
-      asm volatile("");
+    for (auto spin = random() % 20'000; spin > 0; --spin) asm volatile("");
   }
 }
 
@@ -311,17 +310,23 @@ TEST(Scheduler, NothingIsLostBetweenManyProducersAndSleepers) {
       auto random = random_stream(100 + i);
       for (int n = 0; n < 60 * effort; ++n) {
         switch (random() % 5) {
-          case 0: this_thread::yield(); break;
+          case 0:
+            this_thread::yield();
+            break;
           case 1:
             this_thread::sleep_for(std::chrono::microseconds(random() % 100));
             break;
-          case 2: user_thread([] { this_thread::yield(); }).join(); break;
-          case 3:
-            there.spawn([]() -> task<> {
-              co_await activations::async_yield();
-            }()).join();
+          case 2:
+            user_thread([] { this_thread::yield(); }).join();
             break;
-          default: ::usleep(static_cast<useconds_t>(random() % 50));
+          case 3:
+            there
+                .spawn(
+                    []() -> task<> { co_await activations::async_yield(); }())
+                .join();
+            break;
+          default:
+            ::usleep(static_cast<useconds_t>(random() % 50));
         }
       }
       ++done;
@@ -403,8 +408,7 @@ TEST(SchedulerDescribe, IsOneLineWithBackendProcessorsAndModel) {
   EXPECT_EQ(text.find('\n'), std::string::npos);
   EXPECT_NE(text.find("portable backend"), std::string::npos) << text;
   EXPECT_NE(text.find("2 processors"), std::string::npos) << text;
-  auto const one =
-      scheduler({.model = threading::many_to_one}).describe();
+  auto const one = scheduler({.model = threading::many_to_one}).describe();
   EXPECT_NE(one.find("1 processor"), std::string::npos) << one;
   EXPECT_EQ(one.find("1 processors"), std::string::npos) << one;
   EXPECT_NE(one.find("many-to-one"), std::string::npos) << one;

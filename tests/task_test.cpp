@@ -103,9 +103,8 @@ TEST_F(Task, GivesValuesReferencesAndMoveOnlyResults) {
       co_return std::make_unique<int>(4);
     }();
     EXPECT_EQ(*p, 4);
-    std::string const s = co_await []() -> task<std::string> {
-      co_return "converted";
-    }();
+    std::string const s =
+        co_await []() -> task<std::string> { co_return "converted"; }();
     EXPECT_EQ(s, "converted");
   });
 }
@@ -405,10 +404,12 @@ TEST_F(Task, ForeignThreadsSpawnAllAtOnce) {
 TEST_F(Task, WhatItWroteIsVisibleAfterTheJoin) {
   for (int i = 0; i < 100 * effort; ++i) {
     int value = 0;
-    there_.spawn([](int& value, int i) -> task<> {
-      co_await async_yield();
-      value = i;
-    }(value, i)).join();
+    there_
+        .spawn([](int& value, int i) -> task<> {
+          co_await async_yield();
+          value = i;
+        }(value, i))
+        .join();
     ASSERT_EQ(value, i);
   }
 }

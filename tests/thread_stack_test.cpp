@@ -178,8 +178,7 @@ TEST(ThreadStacks, AreGivenBack) {
   for (int round = 0; round < 3; ++round) {
     std::vector<user_thread> threads;
     for (int i = 0; i < 200; ++i)
-      threads.push_back(
-          there.spawn([] { activations::this_thread::yield(); }));
+      threads.push_back(there.spawn([] { activations::this_thread::yield(); }));
     threads.clear();
     // The caches of the kernel threads hold some.
     EXPECT_LE(there.statistics().stacks.live,
@@ -251,7 +250,8 @@ TEST_F(StackDeathTest, OverrunOfAnOwnStackIsFoundAtTheNextSwitch) {
                    })
             .join();
       },
-      "stack overflow in user thread 1 \\(own\\): its stack of 6[0-9]+ bytes at "
+      "stack overflow in user thread 1 \\(own\\): its stack of 6[0-9]+ bytes "
+      "at "
       "0x[0-9a-f]+ was overrun");
 }
 

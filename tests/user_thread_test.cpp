@@ -60,10 +60,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(threading::many_to_many, threading::many_to_one,
                     threading::one_to_one),
     [](auto const& info) {
-      return std::string(info.param == threading::many_to_many ? "ManyToMany"
-                         : info.param == threading::many_to_one
-                             ? "ManyToOne"
-                             : "OneToOne");
+      return std::string(info.param == threading::many_to_many  ? "ManyToMany"
+                         : info.param == threading::many_to_one ? "ManyToOne"
+                                                                : "OneToOne");
     });
 
 TEST_P(UserThread, RunsItsFunctionOnDecayedCopies) {
@@ -344,9 +343,7 @@ TEST_P(UserThread, OverAlignedFunctionIsAligned) {
       return reinterpret_cast<std::uintptr_t>(this) % 256 == 0;
     }
   };
-  there_.run([] {
-    user_thread([w = wide()] { EXPECT_TRUE(w()); }).join();
-  });
+  there_.run([] { user_thread([w = wide()] { EXPECT_TRUE(w()); }).join(); });
 }
 
 TEST_P(UserThread, ArgumentsThatDoNotFitOnTheStackAreAnError) {

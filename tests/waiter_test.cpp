@@ -23,8 +23,12 @@ using activations::detail::runnable;
 using activations::detail::steady_time;
 using activations::detail::waiter;
 
-steady_time soon() { return std::chrono::steady_clock::now() + 2ms; }
-steady_time late() { return std::chrono::steady_clock::now() + 1h; }
+steady_time soon() {
+  return std::chrono::steady_clock::now() + 2ms;
+}
+steady_time late() {
+  return std::chrono::steady_clock::now() + 1h;
+}
 
 // f runs on a plain kernel thread, as a user thread, and inside a task.
 template <class F>
@@ -191,8 +195,7 @@ TEST(Waiter, NotifyAndDeadlineAtOnceEndTheWaitExactlyOnce) {
     }
   };
   std::thread kernel([&] { notifier(&std::this_thread::yield); });
-  auto user =
-      there.spawn([&] { notifier(&activations::this_thread::yield); });
+  auto user = there.spawn([&] { notifier(&activations::this_thread::yield); });
   int by_notify = 0;
   int by_deadline = 0;
   auto random = random_stream(1);

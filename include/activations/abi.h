@@ -111,8 +111,8 @@ enum activations_cause_kind {
 };
 
 struct activations_cause {
-  activations_u32 kind;   /* enum activations_cause_kind */
-  activations_u32 number; /* system call number */
+  activations_u32 kind;    /* enum activations_cause_kind */
+  activations_u32 number;  /* system call number */
   activations_u64 address; /* fault address or pc */
   activations_u64 arguments[6];
 };
@@ -272,12 +272,12 @@ struct activations_control_header {
  * everything they need is in the areas.  Each returns 0 or a negative errno.
  */
 struct activations_open {
-  activations_u32 version;    /* in: ACTIVATIONS_ABI_VERSION */
-  activations_u32 processors; /* in: wanted; out: slots */
+  activations_u32 version;     /* in: ACTIVATIONS_ABI_VERSION */
+  activations_u32 processors;  /* in: wanted; out: slots */
   activations_u32 activations; /* in: cap; out: slots */
   activations_u32 reserved;
-  activations_u64 features;   /* in: required; out: present */
-  activations_u64 info_bytes; /* out */
+  activations_u64 features;      /* in: required; out: present */
+  activations_u64 info_bytes;    /* out */
   activations_u64 control_bytes; /* out */
 };
 
@@ -287,9 +287,9 @@ struct activations_stats {
   activations_u64 preemptions; /* slices that ended and kicks delivered */
   activations_u64 keeps;       /* blocks with nothing waiting */
   activations_u64 disabled_blocks; /* blocks while disabled */
-  activations_u64 no_spare;    /* hand-overs that found no spare activation */
+  activations_u64 no_spare; /* hand-overs that found no spare activation */
   activations_u64 direct_resumes; /* stopped activations resumed for lack */
-  activations_u64 fallbacks;   /* every other degraded path */
+  activations_u64 fallbacks;      /* every other degraded path */
 };
 
 enum activations_call {

@@ -93,7 +93,7 @@ class portable_backend final : public detail::backend {
       p.info->cpu.store(static_cast<std::uint32_t>(cpus[i]));
       p.info->word.store(
           detail::processor_view{0}.next(ACTIVATIONS_PROCESSOR_RUNNING, i));
-      p.info->grants.store(1);
+      p.info->grants.store(1, std::memory_order::relaxed);
       p.control->slice_ns.store(slice_ns());
     }
     try {

@@ -25,7 +25,8 @@ class deque_registry {
       : all_(std::make_unique<std::atomic<work_deque<>*>[]>(most)),
         free_(std::make_unique<work_deque<>*[]>(most)) {}
   ~deque_registry() {
-    for (std::uint32_t i = 0; i < count_.load(); ++i) delete all_[i].load();
+    auto const count = count_.load(std::memory_order::acquire);
+    for (std::uint32_t i = 0; i < count; ++i) delete &at(i);
   }
   deque_registry(deque_registry const&) = delete;
   deque_registry& operator=(deque_registry const&) = delete;

@@ -168,9 +168,9 @@ class run_ring {
             slots_[index(h + i)].load(std::memory_order::relaxed),
             std::memory_order::relaxed);
       if (head_.compare_exchange_strong(h, h + n,
-                                        std::memory_order::release,    // E2
+                                        std::memory_order::release,     // E2
                                         std::memory_order::relaxed)) {  // retry
-        mine.tail_.store(end + n, publish);  // E1 E3
+        mine.tail_.store(end + n, publish);                             // E1 E3
         return static_cast<std::size_t>(n);
       }
       Atomics::pause();

@@ -334,8 +334,8 @@ inline void start_thread(thread_block& block) {
   if (pthread_getattr_default_np(&attributes) != 0)
     pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(
-      &attributes, std::max(block.memory.size, minimum_stack_bytes));
+  pthread_attr_setstacksize(&attributes,
+                            std::max(block.memory.size, minimum_stack_bytes));
   pthread_t thread;
   int const error =
       pthread_create(&thread, &attributes, &kernel_thread_entry, &block);

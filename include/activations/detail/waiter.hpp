@@ -170,7 +170,7 @@ class waiter {
     for (;;) {
       if (seen == notified || (seen == timed_out && !self.again_)) break;
       if (self.state_.compare_exchange_weak(seen, waiting,
-                                            std::memory_order::acq_rel,  // E2
+                                            std::memory_order::acq_rel,   // E2
                                             std::memory_order::acquire))  // E1
         return;
     }

@@ -75,7 +75,7 @@ class activation_pool {
             home.activation_slots())) {
     pthread_sigmask(SIG_SETMASK, nullptr, &user_signals_);
     for (int const cpu : cpus_)
-      if (cpu < 0) pinned_.store(false);
+      if (cpu < 0) pinned_.store(false, std::memory_order::relaxed);
     rlimit files{};
     getrlimit(RLIMIT_NOFILE, &files);
     most_files_ =
@@ -126,7 +126,8 @@ class activation_pool {
   void push_spare(activation& a) noexcept {
     set_activation_state(a, ACTIVATIONS_ACTIVATION_SPARE);
     lane& here = lanes_[a.pinned_processor];
-    if (std::exchange(a.is_new, false)) here.births.fetch_sub(1);
+    if (std::exchange(a.is_new, false))
+      here.births.fetch_sub(1, std::memory_order::relaxed);
     here.spares.push(a);
   }
 
@@ -210,6 +211,7 @@ class activation_pool {
     activation_pool* home = nullptr;
   };
 
+  // The counts are hints for the maker, hence relaxed; so are the totals.
   struct alignas(cache_line_bytes) lane {
     spare_list spares;
     std::atomic<std::uint32_t> wanted{least_wanted};
@@ -220,7 +222,7 @@ class activation_pool {
   int create(std::uint32_t index, std::uint32_t processor, bool as_spare) {
     if (slots_[index] == nullptr) slots_[index].reset(new (std::nothrow) slot);
     if (slots_[index] == nullptr) {
-      counts_.creation_failures.fetch_add(1);
+      counts_.creation_failures.fetch_add(1, std::memory_order::relaxed);
       return ENOMEM;
     }
     slot& s = *slots_[index];
@@ -234,8 +236,8 @@ class activation_pool {
     a.pinned_processor = processor;
     a.exits = false;
     a.is_new = as_spare;
-    a.info->generation.fetch_add(1);
-    a.info->processor.store(processor);
+    a.info->generation.fetch_add(1, std::memory_order::relaxed);
+    a.info->processor.store(processor, std::memory_order::relaxed);
     a.control->cookie.store(reinterpret_cast<std::uintptr_t>(&a));
     core_.set_activation(index, &a);
 
@@ -248,17 +250,19 @@ class activation_pool {
       CPU_SET(cpus_[processor], &mask);
       pthread_attr_setaffinity_np(&attributes, sizeof mask, &mask);
     }
-    if (as_spare) lanes_[processor].births.fetch_add(1);
+    if (as_spare)
+      lanes_[processor].births.fetch_add(1, std::memory_order::relaxed);
     int const error = pthread_create(&s.thread, &attributes, &run_thread, &s);
     pthread_attr_destroy(&attributes);
     if (error != 0) {
-      if (as_spare) lanes_[processor].births.fetch_sub(1);
-      counts_.creation_failures.fetch_add(1);
+      if (as_spare)
+        lanes_[processor].births.fetch_sub(1, std::memory_order::relaxed);
+      counts_.creation_failures.fetch_add(1, std::memory_order::relaxed);
       return error;
     }
     s.has_thread = true;
-    counts_.alive.fetch_add(1);
-    counts_.created.fetch_add(1);
+    counts_.alive.fetch_add(1, std::memory_order::relaxed);
+    counts_.created.fetch_add(1, std::memory_order::relaxed);
     return 0;
   }
 
@@ -274,7 +278,8 @@ class activation_pool {
     context_init_native(self.base.machine);
     alternate_stack const alternate;
     // Open descriptors are few: the first activations get one each.
-    bool const has_file = pool.files_.fetch_add(1) < pool.most_files_;
+    bool const has_file =
+        pool.files_.fetch_add(1, std::memory_order::relaxed) < pool.most_files_;
     if (has_file) self.syscall_file = pool.inspector_.open(self.tid);
     current_activation_pointer = &self;
     pthread_sigmask(SIG_SETMASK, &pool.user_signals_, nullptr);
@@ -282,14 +287,14 @@ class activation_pool {
 
     self.home->run_activation(self);
 
-    self.control->disabled.store(0);
+    self.control->disabled.store(0, std::memory_order::relaxed);
     current_activation_pointer = nullptr;
     self.home->release_caches(self);
     if (self.syscall_file >= 0) ::close(std::exchange(self.syscall_file, -1));
-    pool.files_.fetch_sub(1);
+    pool.files_.fetch_sub(1, std::memory_order::relaxed);
     set_activation_state(self, ACTIVATIONS_ACTIVATION_UNUSED);
-    self.info->tid.store(0);
-    pool.counts_.alive.fetch_sub(1);
+    self.info->tid.store(0, std::memory_order::relaxed);
+    pool.counts_.alive.fetch_sub(1, std::memory_order::relaxed);
     return nullptr;
   }
 
@@ -304,37 +309,47 @@ class activation_pool {
       bool surplus = false;
       for (std::uint32_t i = 0; i < cpus_.size(); ++i) {
         lane& here = lanes_[i];
-        while (!failed && stock(here) < here.wanted.load() &&
-               !maker_ends_.load()) {
+        while (!failed &&
+               stock(here) < here.wanted.load(std::memory_order::relaxed) &&
+               !maker_ends_.load(std::memory_order::acquire)) {
           auto const index = unused_slot();
           if (index == ACTIVATIONS_INDEX_NONE) break;  // the cap
           failed = create(index, i, true) != 0;
         }
         surplus |= here.spares.size() > least_wanted ||
-                   here.wanted.load() > least_wanted;
+                   here.wanted.load(std::memory_order::relaxed) > least_wanted;
       }
       if (failed) {
         // Asked for again after a while, however many want one meanwhile.
         auto const until = monotonic_ns() + retry_period_ns;
-        while (!maker_ends_.load() && monotonic_ns() < until)
+        while (!maker_ends_.load(std::memory_order::acquire) &&
+               monotonic_ns() < until)
           maker_.nap(retry_period_ns / 10);
         continue;
       }
       bool const woken = maker_.sleep(
-          maker_sleeps_, [&] { return lacks_spares() || maker_ends_.load(); },
+          maker_sleeps_,
+          [&] {
+            return lacks_spares() ||
+                   maker_ends_.load(std::memory_order::acquire);
+          },
           surplus ? monotonic_ns() + trim_period_ns : no_deadline);
       if (surplus && !woken) end_surplus();
     }
   }
 
   static std::uint32_t stock(lane const& here) noexcept {
-    return here.spares.size() + here.births.load();
+    return here.spares.size() + here.births.load(std::memory_order::relaxed);
   }
 
   [[nodiscard]] bool lacks_spares() noexcept {
-    if (counts_.alive.load() >= core_.activation_slots()) return false;
+    if (counts_.alive.load(std::memory_order::relaxed) >=
+        core_.activation_slots())
+      return false;
     for (std::uint32_t i = 0; i < cpus_.size(); ++i)
-      if (stock(lanes_[i]) < lanes_[i].wanted.load() / 2) return true;
+      if (stock(lanes_[i]) <
+          lanes_[i].wanted.load(std::memory_order::relaxed) / 2)
+        return true;
     return false;
   }
 
@@ -342,7 +357,10 @@ class activation_pool {
   void end_surplus() {
     for (std::uint32_t i = 0; i < cpus_.size(); ++i) {
       lane& here = lanes_[i];
-      here.wanted.store(std::max(here.wanted.load() / 2, least_wanted));
+      here.wanted.store(
+          std::max(here.wanted.load(std::memory_order::relaxed) / 2,
+                   least_wanted),
+          std::memory_order::relaxed);
       auto const size = here.spares.size();
       if (size <= least_wanted) continue;
       for (auto n = (size - least_wanted + 1) / 2; n > 0; --n) {
@@ -352,7 +370,7 @@ class activation_pool {
         send_exit(*gone);
         pthread_join(s.thread, nullptr);
         s.has_thread = false;
-        counts_.ended.fetch_add(1);
+        counts_.ended.fetch_add(1, std::memory_order::relaxed);
       }
     }
   }

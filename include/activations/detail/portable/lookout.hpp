@@ -72,10 +72,11 @@ class lookout {
       post& here = posts_[i];
       here.home = this;
       here.index = i;
-      here.enabled.store(true);
+      here.enabled.store(true, std::memory_order::relaxed);
       here.has_thread =
           pthread_create(&here.thread, nullptr, &run_sentinel, &here) == 0;
-      if (!here.has_thread) here.enabled.store(false);
+      if (!here.has_thread)
+        here.enabled.store(false, std::memory_order::relaxed);
     }
     return 0;
   }
@@ -119,8 +120,8 @@ class lookout {
   struct alignas(cache_line_bytes) post {
     lookout* home = nullptr;
     std::uint32_t index = 0;
-    watcher sleep;                        // the sentinel's
-    std::atomic<bool> enabled{false};     // W: monitor, failing sentinel
+    watcher sleep;                     // the sentinel's
+    std::atomic<bool> enabled{false};  // W: monitor, failing sentinel; a hint
     std::atomic<std::uint64_t> beats{0};  // turns of the sentinel's loop
     pthread_t thread{};
     bool has_thread = false;
@@ -152,7 +153,7 @@ class lookout {
     sched_param const none{};
     if (sched_setaffinity(0, sizeof mask, &mask) != 0 ||
         sched_setscheduler(0, SCHED_IDLE, &none) != 0) {
-      here.enabled.store(false);
+      here.enabled.store(false, std::memory_order::relaxed);
       return;
     }
     processor& p = core_.processor_at(here.index);
@@ -160,7 +161,8 @@ class lookout {
     while (!ends_.load(std::memory_order::acquire)) {
       here.beats.fetch_add(1, std::memory_order::relaxed);
       if (!here.enabled.load(std::memory_order::relaxed)) {
-        here.sleep.sleep_unlisted([&] { return ends_.load(); });
+        here.sleep.sleep_unlisted(
+            [&] { return ends_.load(std::memory_order::acquire); });
         continue;
       }
       if (!core_.has_work()) {
@@ -255,7 +257,7 @@ class lookout {
     if (owner == nullptr || !losses::may_lose(*owner)) return false;
     activations_cause cause{};
     if (pool_.activity_of(*owner, &cause) == thread_activity::blocked) {
-      if (sentinel_ran || !here.enabled.load()) {
+      if (sentinel_ran || !here.enabled.load(std::memory_order::relaxed)) {
         here.misses = 0;
       } else if (++here.misses >= misses_to_disable) {
         disable(here);
@@ -300,7 +302,7 @@ class lookout {
   // in the way of wake-ups; the monitor serves alone and tries again later,
   // each time after twice as long.
   void disable(post& here) {
-    here.enabled.store(false);
+    here.enabled.store(false, std::memory_order::relaxed);
     here.probe_after_ns =
         std::clamp(here.probe_after_ns * 2, first_probe_ns, last_probe_ns);
     here.probe_at_ns = monotonic_ns() + here.probe_after_ns;
@@ -310,7 +312,7 @@ class lookout {
     here.probe_at_ns = 0;
     here.misses = 0;
     if (!here.has_thread) return;
-    here.enabled.store(true);
+    here.enabled.store(true, std::memory_order::relaxed);
     here.sleep.wake();
   }
 

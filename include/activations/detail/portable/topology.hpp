@@ -15,6 +15,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <activations/detail/portable/inherited_affinity.hpp>
@@ -66,6 +67,16 @@ inline double quota_along(std::string const& mount, std::string path,
   }
 }
 
+// Whether "cpu" is one of the comma-separated names.
+inline bool lists_cpu(std::string_view names) {
+  while (!names.empty()) {
+    auto const name = names.substr(0, names.find(','));
+    if (name == "cpu") return true;
+    names.remove_prefix(std::min(names.size(), name.size() + 1));
+  }
+  return false;
+}
+
 // CPUs' worth of time that this process's cgroups grant; 0: no limit found.
 // `root`: where /proc and the mount points are looked for; for tests.
 inline double cgroup_cpu_quota(std::string const& root = "") {
@@ -83,8 +94,7 @@ inline double cgroup_cpu_quota(std::string const& root = "") {
     std::string const rest = line.substr(dash + 3);
     if (rest.rfind("cgroup2 ", 0) == 0) v2_mount = root + point;
     if (rest.rfind("cgroup ", 0) == 0) {
-      auto const options = "," + rest.substr(rest.rfind(' ') + 1) + ",";
-      if (options.find(",cpu,") != std::string::npos) v1_mount = root + point;
+      if (lists_cpu(rest.substr(rest.rfind(' ') + 1))) v1_mount = root + point;
     }
   }
   double least = 0;
@@ -96,11 +106,11 @@ inline double cgroup_cpu_quota(std::string const& root = "") {
     auto const first = line.find(':');
     auto const second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    auto const names = "," + line.substr(first + 1, second - first - 1) + ",";
+    auto const names = line.substr(first + 1, second - first - 1);
     auto const path = line.substr(second + 1);
-    if (names == ",," && !v2_mount.empty())
+    if (names.empty() && !v2_mount.empty())
       take(quota_along(v2_mount, path, true));
-    else if (names.find(",cpu,") != std::string::npos && !v1_mount.empty())
+    else if (lists_cpu(names) && !v1_mount.empty())
       take(quota_along(v1_mount, path, false));
   }
   return least;
