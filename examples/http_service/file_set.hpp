@@ -11,7 +11,7 @@ namespace http_service {
 
 using shelf = std::vector<std::string>;  // paths
 
-inline constexpr std::size_t files_per_shelf = 16;
+inline constexpr std::size_t files_per_shelf = 8;
 
 // At most `limit` shelves of regular, readable files of 8 to 64 KiB below a
 // directory, spread evenly over what is there.  Throws std::runtime_error if

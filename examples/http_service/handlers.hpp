@@ -31,7 +31,7 @@ class handlers {
  public:
   explicit handlers(data_paths const&);  // throws std::runtime_error
 
-  // Computes for 50 to 150 us: how many primes are below `limit`.
+  // Computes for 50 to 150 us (at 2.5 GHz): how many primes are below `limit`.
   answer hot(unsigned limit) const;
 
   // Reads mapped memory; may fault.

@@ -29,14 +29,14 @@ using clock = std::chrono::steady_clock;
 
 // Requests that find this many others under way wait for their turn, which
 // their latency includes.
-constexpr std::size_t connection_limit = 256;
+constexpr std::size_t connection_limit = 128;
 
 // Connections kept open for later requests; beyond that they are closed, as the
 // pools of HTTP clients do.
 constexpr std::size_t idle_limit = 16;
 
 // After the last request, what is still unanswered may take this long.
-constexpr auto patience = std::chrono::seconds(2);
+constexpr auto patience = std::chrono::seconds(1);
 
 [[noreturn]] void fail(char const* what) {
   throw std::system_error(errno, std::generic_category(), what);

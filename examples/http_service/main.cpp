@@ -24,6 +24,7 @@
 #include "report.hpp"
 #include "server.hpp"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -50,7 +51,7 @@ constexpr auto default_json = "build/demo/report.json";
 constexpr double most_requests = 1e6;  // of one mode: bounds memory and time
 
 struct demo_options {
-  run_options run{.rate = 1'000, .seconds = 5.5, .products = 100'000};
+  run_options run{.rate = 1'000, .seconds = 5, .products = 100'000};
   std::string mode = "all";
   std::string json = default_json;
   std::string files = "/usr/share";
@@ -87,12 +88,29 @@ std::string check_paths(demo_options const& options) {
   return directory.empty() ? "." : directory;
 }
 
+// Says on a terminal what is under way, for as long as it is.
+class progress_line {
+ public:
+  explicit progress_line(std::string const& text) {
+    if (is_terminal_) std::fputs(text.c_str(), stderr);
+  }
+  progress_line(progress_line const&) = delete;
+  ~progress_line() {
+    if (is_terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+ private:
+  bool is_terminal_ = ::isatty(STDERR_FILENO) != 0;
+};
+
 void run_demo(demo_options const& options) {
   auto const requests = options.run.rate * options.run.seconds;
   if (requests > most_requests) {
     throw std::runtime_error(
         "--rate times --seconds is more than a million requests");
   }
+  double load_before = 0;
+  ::getloadavg(&load_before, 1);
   auto const directory = check_paths(options);
   // Opened first: better no run than a run whose report cannot be written.
   output_file json(options.json);
@@ -110,10 +128,9 @@ void run_demo(demo_options const& options) {
   auto const modes = wanted_modes(options.mode);
   for (unsigned round = 0; round < rounds; ++round) {
     for (std::size_t m = 0; m < modes.size(); ++m) {
-      if (::isatty(STDERR_FILENO) != 0) {
-        std::fprintf(stderr, "\r\033[Kround %u of %u, %s ...", round + 1,
-                     rounds, std::string(name_of(modes[m])).c_str());
-      }
+      progress_line const progress("round " + std::to_string(round + 1) +
+                                   " of " + std::to_string(rounds) + ", " +
+                                   std::string(name_of(modes[m])) + " ...");
       auto result = measure(modes[m], run, data);
       if (round == 0) {
         results.push_back(std::move(result));
@@ -122,9 +139,8 @@ void run_demo(demo_options const& options) {
       }
     }
   }
-  if (::isatty(STDERR_FILENO) != 0) std::fputs("\r\033[K", stderr);
 
-  auto const all = make_report(run, rounds, std::move(results));
+  auto const all = make_report(run, rounds, load_before, std::move(results));
   json.write(to_json_text(all));
   svg.write(to_svg(all));
   svg.publish();

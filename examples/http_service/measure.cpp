@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 using clock = child_process::clock;
 
 constexpr double warm_up_seconds = 0.4;
-constexpr std::size_t most_shelves = 20;
+constexpr std::size_t most_shelves = 40;
 constexpr auto files_name = "files.txt";
 constexpr auto catalogue_name = "catalogue.lmdb";
 constexpr auto orders_name = "orders.sqlite";

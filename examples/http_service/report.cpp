@@ -69,16 +69,22 @@ mode_curves::mode_curves(mode_result const& mode)
     : kinds(distributions(mode, std::make_index_sequence<kind_count>())) {}
 
 report make_report(run_options const& options, unsigned rounds,
-                   std::vector<mode_result> modes) {
-  report r{options, rounds, std::move(modes), {}};
+                   double load_before, std::vector<mode_result> modes) {
+  report r{options, rounds, load_before, std::move(modes), {}};
   for (auto const& mode : r.modes) r.curves.emplace_back(mode);
   return r;
 }
 
 std::string table(report const& r) {
-  std::string text =
-      format("%-13s %-11s %9s %9s %9s %8s %9s %9s\n", "", "", "answers", "p50",
-             "p99", "kernel", "switches", "resident");
+  auto text = format("%g requests/s for %g s in each mode:", r.options.rate,
+                     r.options.seconds * r.rounds);
+  for (std::size_t k = 0; k < kind_count; ++k) {
+    text += format("%s %u %% %s", k == 0 ? "" : ",", kind_percent[k],
+                   std::string(kind_names[k]).c_str());
+  }
+  text += "\n\n";
+  text += format("%-13s %-11s %9s %9s %9s %8s %9s %9s\n", "", "", "answers",
+                 "p50", "p99", "kernel", "switches", "resident");
   text += format("%-13s %-11s %9s %9s %9s %8s %9s %9s\n", "mode", "request",
                  "/s", "ms", "ms", "threads", "/request", "MiB");
   for (std::size_t m = 0; m < r.modes.size(); ++m) {
@@ -144,8 +150,16 @@ std::string finding(report const& r) {
     missed +=
         format("many-to-many's is %.1f times one-to-one's", ratio_to_threads);
   }
+  auto const processors = std::thread::hardware_concurrency();
+  auto const excuse =
+      r.load_before > processors / 2.0
+          ? format(
+                "the machine was busy before it began (load %.1f on %u "
+                "processors)",
+                r.load_before, processors)
+          : std::string("a lower --rate tells whether the machine is too slow");
   return "This run does not show what it should: the " + numbers + ", so " +
-         missed + "; an overloaded machine can do that (a lower --rate tells).";
+         missed + "; " + excuse + ".";
 }
 
 std::string backend_note(report const& r) {
@@ -222,7 +236,8 @@ std::string to_json_text(report const& r) {
       {"machine",
        {{"kernel", std::string(system.sysname) + " " + system.release},
         {"architecture", system.machine},
-        {"processors", std::thread::hardware_concurrency()}}},
+        {"processors", std::thread::hardware_concurrency()},
+        {"load_average_before", r.load_before}}},
       {"rate_per_second", r.options.rate},
       {"seconds_per_mode", r.options.seconds * r.rounds},
       {"rounds", r.rounds},

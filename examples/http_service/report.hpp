@@ -21,11 +21,12 @@ struct mode_curves {
 struct report {
   run_options options;
   unsigned rounds = 1;
+  double load_before = 0;  // of the machine: the load average of a minute
   std::vector<mode_result> modes;
   std::vector<mode_curves> curves;  // of the same modes
 };
 
-report make_report(run_options const&, unsigned rounds,
+report make_report(run_options const&, unsigned rounds, double load_before,
                    std::vector<mode_result>);
 
 std::string table(report const&);

@@ -47,8 +47,8 @@ struct workload {
 std::vector<arrival> make_schedule(workload const&);
 
 // The limits that hot requests use, few enough to know all answers beforehand.
-inline constexpr std::array<unsigned, 4> hot_limits{20'000, 30'000, 40'000,
-                                                    50'000};
+inline constexpr std::array<unsigned, 4> hot_limits{50'000, 75'000, 100'000,
+                                                    125'000};
 
 // What the catalogue holds for a product, and what the text of an order is.
 std::string product_text(unsigned product);
