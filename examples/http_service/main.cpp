@@ -51,7 +51,7 @@ constexpr auto default_json = "build/demo/report.json";
 constexpr double most_requests = 1e6;  // of one mode: bounds memory and time
 
 struct demo_options {
-  run_options run{.rate = 1'000, .seconds = 5, .products = 100'000};
+  run_options run{.rate = 2'000, .seconds = 5, .products = 100'000};
   std::string mode = "all";
   std::string json = default_json;
   std::string files = "/usr/share";

@@ -22,7 +22,7 @@ inline constexpr std::array<std::string_view, kind_count> kind_names{
     "hot", "look-up", "cold files", "order"};
 
 // Share of each kind among the requests, in percent.
-inline constexpr std::array<unsigned, kind_count> kind_percent{60, 20, 10, 10};
+inline constexpr std::array<unsigned, kind_count> kind_percent{70, 20, 5, 5};
 
 constexpr std::size_t index_of(request_kind k) {
   return static_cast<std::size_t>(k);
