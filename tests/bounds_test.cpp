@@ -372,14 +372,17 @@ TEST(Refusals, AddressSpaceThatRunsOutLaterIsSurvived) {
                 for (auto& thread : threads) thread.join();
                 if (done != 12) return wrong;
                 // New threads: either they run, or their maker is told.
+                int started = 0;
                 int refused = 0;
                 for (int i = 0; i < 200; ++i) try {
                     threads[0] = here.spawn([] { ::usleep(100); });
+                    ++started;
                   } catch (std::system_error const&) {
                     ++refused;
                   } catch (std::bad_alloc const&) {
                     ++refused;
                   }
+                if (started + refused != 200) return wrong;
                 return finished_well;
               }),
               finished_well)
