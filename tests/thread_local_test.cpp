@@ -79,18 +79,15 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         interruption{"Blocks", {.processors = 2}, &block},
         interruption{"BlocksOnOneProcessor", {.processors = 1}, &block},
-        interruption{"BlocksStrictly",
-                     {.processors = 2, .strict = true},
-                     &block},
+        interruption{
+            "BlocksStrictly", {.processors = 2, .strict = true}, &block},
         interruption{"Slices", {.processors = 2, .slice = 1ms}, &run_on},
-        interruption{"SlicesOnOneProcessor",
-                     {.processors = 1, .slice = 1ms},
-                     &run_on},
-        interruption{"SlicesAndBlocks",
-                     {.processors = 2, .slice = 1ms},
-                     [](int round) {
-                       round % 2 == 0 ? block(round) : run_on(round);
-                     }}),
+        interruption{
+            "SlicesOnOneProcessor", {.processors = 1, .slice = 1ms}, &run_on},
+        interruption{
+            "SlicesAndBlocks",
+            {.processors = 2, .slice = 1ms},
+            [](int round) { round % 2 == 0 ? block(round) : run_on(round); }}),
     [](auto const& info) { return info.param.name; });
 
 // What uses thread_locals between two waits is a function of its own: inlined,
@@ -181,8 +178,8 @@ TEST(Slices, EndInsideThrowsAndAllocations) {
     threads.push_back(there.spawn([&, me] {
       while (!over) {
         try {
-          auto const text = std::make_unique<std::string>(
-              thread_state::make_text(me, 300));
+          auto const text =
+              std::make_unique<std::string>(thread_state::make_text(me, 300));
           throw std::runtime_error(*text);
         } catch (std::runtime_error const& error) {
           ASSERT_TRUE(thread_state::is_text_of(me, error.what()));
@@ -212,26 +209,26 @@ activations::mutex shared_mutex;
 
 INSTANTIATE_TEST_SUITE_P(
     Waits, Voluntary,
-    testing::Values(
-        wait{"Yield", [](int) { this_thread::yield(); }},
-        wait{"Sleep",
-             [](int round) {
-               this_thread::sleep_for(std::chrono::microseconds(round % 5));
-             }},
-        wait{"Mutex",
-             [](int) {
-               std::lock_guard hold(shared_mutex);
-               this_thread::yield();
-             }},
-        wait{"Join", [](int) { user_thread([] {}).join(); }},
-        wait{"Mixed",
-             [](int round) {
-               if (round % 7 == 0) ::usleep(1);
-               if (round % 3 == 0)
-                 this_thread::sleep_for(1us);
-               else
-                 this_thread::yield();
-             }}),
+    testing::Values(wait{"Yield", [](int) { this_thread::yield(); }},
+                    wait{"Sleep",
+                         [](int round) {
+                           this_thread::sleep_for(
+                               std::chrono::microseconds(round % 5));
+                         }},
+                    wait{"Mutex",
+                         [](int) {
+                           std::lock_guard hold(shared_mutex);
+                           this_thread::yield();
+                         }},
+                    wait{"Join", [](int) { user_thread([] {}).join(); }},
+                    wait{"Mixed",
+                         [](int round) {
+                           if (round % 7 == 0) ::usleep(1);
+                           if (round % 3 == 0)
+                             this_thread::sleep_for(1us);
+                           else
+                             this_thread::yield();
+                         }}),
     [](auto const& info) { return info.param.name; });
 
 TEST_P(Voluntary, KeepsTheExceptionBeingHandled) {
