@@ -437,7 +437,8 @@ class portable_backend final : public detail::backend {
     auto const segment_start =
         p.control->segment_start_ns.load(std::memory_order::relaxed);
     if (!options_.strict && pool_.is_pinned() &&
-        self.pinned_processor == p.index && owner.pinned_processor == p.index &&
+        self.pinned_processor.load(std::memory_order::relaxed) == p.index &&
+        owner.pinned_processor.load(std::memory_order::relaxed) == p.index &&
         detail::monotonic_ns() - segment_start < trusted_segment_ns)
       return true;
     return pool_.activity_of(owner) == detail::thread_activity::blocked;

@@ -108,11 +108,14 @@ struct alignas(cache_line_bytes) activation : runnable {
   processor* order_processor = nullptr;
   std::uint64_t order_expected = 0;
   std::atomic<std::uint32_t> next_spare{ACTIVATIONS_INDEX_NONE};
-  std::uint32_t pinned_processor = ACTIVATIONS_INDEX_NONE;  // its CPU mask
   std::atomic<bool> is_lost{false};       // its processor was taken
   std::atomic<bool> waits_pinned{false};  // in wait_pinned
-  pid_t tid = 0;
-  int syscall_file = -1;
+
+  // Relaxed, all three: read by anybody who judges whether this activation is
+  // off the CPU, and whom an old value may lead to a wrong guess only.
+  std::atomic<std::uint32_t> pinned_processor{ACTIVATIONS_INDEX_NONE};
+  std::atomic<pid_t> tid{0};
+  std::atomic<int> syscall_file{-1};
 
   [[nodiscard]] bool owns_processor() const noexcept {
     processor_view const seen = lent->view();

@@ -125,7 +125,7 @@ class activation_pool {
   // `a` sleeps, or is about to, and owns nothing.
   void push_spare(activation& a) noexcept {
     set_activation_state(a, ACTIVATIONS_ACTIVATION_SPARE);
-    lane& here = lanes_[a.pinned_processor];
+    lane& here = lanes_[a.pinned_processor.load(std::memory_order::relaxed)];
     if (std::exchange(a.is_new, false))
       here.births.fetch_sub(1, std::memory_order::relaxed);
     here.spares.push(a);
@@ -168,15 +168,17 @@ class activation_pool {
 
   // Moves an activation to the CPU of a processor.
   void pin(activation& a, std::uint32_t processor) noexcept {
-    if (a.pinned_processor == processor) return;
-    a.pinned_processor = processor;
+    if (a.pinned_processor.exchange(processor, std::memory_order::relaxed) ==
+        processor)
+      return;
     if (!is_pinned()) return;
     int const saved = errno;
     cpu_set_t mask;
     CPU_ZERO(&mask);
     CPU_SET(cpus_[processor], &mask);
     // A cpuset was changed under us: from now on nobody trusts the CPU.
-    if (sched_setaffinity(a.tid, sizeof mask, &mask) != 0)
+    if (sched_setaffinity(a.tid.load(std::memory_order::relaxed), sizeof mask,
+                          &mask) != 0)
       pinned_.store(false, std::memory_order::relaxed);
     errno = saved;
   }
@@ -190,7 +192,8 @@ class activation_pool {
 
   [[nodiscard]] thread_activity activity_of(
       activation& a, activations_cause* cause = nullptr) noexcept {
-    return inspector_.look(a.syscall_file, a.tid, cause);
+    return inspector_.look(a.syscall_file.load(std::memory_order::relaxed),
+                           a.tid.load(std::memory_order::relaxed), cause);
   }
 
   [[nodiscard]] counts const& totals() const noexcept { return counts_; }
@@ -233,7 +236,7 @@ class activation_pool {
     a.control = &areas_.activation_control(index);
     a.info = &areas_.activation_info(index);
     a.lent = &core_.processor_at(processor);
-    a.pinned_processor = processor;
+    a.pinned_processor.store(processor, std::memory_order::relaxed);
     a.exits = false;
     a.is_new = as_spare;
     a.info->generation.fetch_add(1, std::memory_order::relaxed);
@@ -270,8 +273,9 @@ class activation_pool {
     slot& s = *static_cast<slot*>(argument);
     activation_pool& pool = *s.home;
     activation& self = s.self;
-    self.tid = gettid();
-    self.info->tid.store(static_cast<std::uint32_t>(self.tid));
+    pid_t const tid = gettid();
+    self.tid.store(tid, std::memory_order::relaxed);
+    self.info->tid.store(static_cast<std::uint32_t>(tid));
     self.exceptions = current_exception_globals();
     self.base.memory.guard = guard_kind::pages;  // the kernel thread's own
     self.current = &self.base;
@@ -280,7 +284,9 @@ class activation_pool {
     // Open descriptors are few: the first activations get one each.
     bool const has_file =
         pool.files_.fetch_add(1, std::memory_order::relaxed) < pool.most_files_;
-    if (has_file) self.syscall_file = pool.inspector_.open(self.tid);
+    if (has_file)
+      self.syscall_file.store(pool.inspector_.open(tid),
+                              std::memory_order::relaxed);
     current_activation_pointer = &self;
     pthread_sigmask(SIG_SETMASK, &pool.user_signals_, nullptr);
     if (pool.preempt_ != nullptr) pool.preempt_->unblock();
@@ -290,7 +296,8 @@ class activation_pool {
     self.control->disabled.store(0, std::memory_order::relaxed);
     current_activation_pointer = nullptr;
     self.home->release_caches(self);
-    if (self.syscall_file >= 0) ::close(std::exchange(self.syscall_file, -1));
+    int const file = self.syscall_file.exchange(-1, std::memory_order::relaxed);
+    if (file >= 0) ::close(file);
     pool.files_.fetch_sub(1, std::memory_order::relaxed);
     set_activation_state(self, ACTIVATIONS_ACTIVATION_UNUSED);
     self.info->tid.store(0, std::memory_order::relaxed);

@@ -267,7 +267,7 @@ class lookout {
     }
     if (slice_ns_ != 0 && now - here.segment_seen_ns >= slice_ns_) {
       counts_.slices_ended.fetch_add(1, std::memory_order::relaxed);
-      preempt_->send(owner->tid);
+      preempt_->send(owner->tid.load(std::memory_order::relaxed));
     }
     return false;
   }
