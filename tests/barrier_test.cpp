@@ -91,6 +91,22 @@ TEST(Barrier, ArriveDoesNotWaitAndItsTokenDoes) {
   line.wait(std::move(last));  // over already
 }
 
+TEST(Barrier, WaitingWithATokenSeesWhatTheOthersDid) {
+  for (int round = 0; round < 200 * effort; ++round) {
+    int value = 0;
+    barrier<> line(2);
+    std::thread other([&] {
+      value = 1;
+      (void)line.arrive();
+    });
+    auto token = line.arrive();
+    if (round % 2 == 0) std::this_thread::sleep_for(50us);
+    line.wait(std::move(token));
+    EXPECT_EQ(value, 1);
+    other.join();
+  }
+}
+
 TEST(Barrier, ArriveMayCountForSeveral) {
   barrier<> line(3);
   auto first = line.arrive(3);

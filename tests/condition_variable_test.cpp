@@ -247,6 +247,38 @@ TEST(ConditionVariable, ANotifyThatRacesWithATimeoutIsNotLost) {
   EXPECT_EQ(given, taken);
 }
 
+TEST(ConditionVariable, ATimeoutThatRacesWithNotifyAllLosesNobody) {
+  monitor at;
+  bool closed = false;
+  crew all;
+  auto wait = [&](int stream) {
+    auto random = random_stream(stream);
+    std::unique_lock hold(at.m);
+    while (!closed)
+      (void)at.changed.wait_for(hold,
+                                std::chrono::nanoseconds(random() % 20'000));
+  };
+  auto wait_patiently = [&](int) {
+    std::unique_lock hold(at.m);
+    at.changed.wait(hold, [&] { return closed; });
+  };
+  all.threads(2, wait);
+  all.threads(1, wait_patiently);
+  for (int i = 0; i < 2000 * effort; ++i) {
+    if (i % 2 == 0) {
+      at.changed.notify_all();
+    } else {
+      std::lock_guard hold(at.m);
+      at.changed.notify_all();
+    }
+  }
+  {
+    std::lock_guard hold(at.m);
+    closed = true;
+  }
+  at.changed.notify_all();
+}
+
 // The first waiter's deadline comes about when the only notify does. Unless it
 // says no_timeout, the notify belongs to the second waiter.
 TEST(ConditionVariable, ATimedOutWaiterLeavesTheNotifyToTheNext) {

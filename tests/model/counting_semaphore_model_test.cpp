@@ -2,9 +2,10 @@
 //
 // The algorithm of counting_semaphore.hpp under every interleaving: permits
 // are neither lost nor doubled, who gets one sees what was done before it was
-// released, nobody is forgotten, and no order in the header is idle.
+// released and may destroy the semaphore if it was the last, nobody is
+// forgotten, and no order in the header is idle.
 
-// An execution that is abandoned half-way destroys it with waiters.
+// They are not destroyed in the way that their destructor expects.
 #define ACTIVATIONS_NO_ASSERT
 #include <activations/counting_semaphore.hpp>
 
@@ -82,6 +83,33 @@ void one_gives_up(model::run& r) {
   r.finally([&] { s.check_left(left); });
 }
 
+// Who got the last permit destroys it.
+void destroyed_after_a_wait(model::run& r) {
+  auto& s = make_state(r, 0);
+  r.spawn([&] { s.release(); });
+  r.spawn([&] {
+    s.s.acquire();
+    model::end_of_primitive();
+  });
+}
+
+void destroyed_after_a_try(model::run& r) {
+  auto& s = make_state(r, 0);
+  r.spawn([&] { s.release(); });
+  r.spawn([&] {
+    if (s.s.try_acquire()) model::end_of_primitive();
+  });
+}
+
+void destroyed_after_giving_up(model::run& r) {
+  auto& s = make_state(r, 0);
+  r.spawn([&] { s.release(); });
+  r.spawn([&] {
+    if (!s.s.acquire_until(steady_time{})) s.s.acquire();
+    model::end_of_primitive();
+  });
+}
+
 // One permit goes to the waiter, the other to whoever comes.
 void two_released_for_one(model::run& r) {
   auto& s = make_state(r, 0);
@@ -136,6 +164,9 @@ std::vector<model::scenario> scenarios() {
       {"one gives up", "E1", {}, one_gives_up},
       {"two released for one", "E1", {}, two_released_for_one},
       {"as mutex", "E1", {}, as_mutex},
+      {"destroyed: wait", "", {}, destroyed_after_a_wait},
+      {"destroyed: try", "", {}, destroyed_after_a_try},
+      {"destroyed: give up", "", {}, destroyed_after_giving_up},
       {"one of two gives up", "", {}, two_wait_and_one_gives_up},
   };
 }
