@@ -521,7 +521,7 @@ TEST(Preemption, ABlockedReadIsNotInterrupted) {
   std::atomic<int> through{0};
   std::vector<user_thread> readers;
   for (int i = 0; i < 4; ++i)
-    readers.push_back(here.spawn([&] {
+    readers.push_back(here.spawn([&, i] {
       // Computes first, so that the signal finds it near the call.
       for (int n = 0; n < 300000 * (i + 1); ++n) asm volatile("" : : "r"(n));
       pipe.block();
