@@ -50,7 +50,7 @@ bench() {
 
 sanitizer() {
   need "${packages_build[@]}" "${packages_clang[@]}"
-  build_preset "$1"
+  build_preset "$1" unit_tests
   ctest --preset "$1" -j "$jobs" "${@:2}"
 }
 
