@@ -316,7 +316,7 @@ class portable_backend final : public detail::backend {
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i)
       if (int const error = pool_.create_owner(i))
         throw_system_error(error, "create the first kernel threads");
-    affinity_.emplace();
+    affinity_.emplace(pool_.is_pinned());
     if (!can_hand_over_) return;
     int error = pool_.start_maker();
     if (error == 0) error = lookout_.start();

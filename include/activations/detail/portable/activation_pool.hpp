@@ -244,19 +244,14 @@ class activation_pool {
     a.control->cookie.store(reinterpret_cast<std::uintptr_t>(&a));
     core_.set_activation(index, &a);
 
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, base_stack_bytes);
-    if (is_pinned()) {
-      cpu_set_t mask;
-      CPU_ZERO(&mask);
-      CPU_SET(cpus_[processor], &mask);
-      pthread_attr_setaffinity_np(&attributes, sizeof mask, &mask);
-    }
     if (as_spare)
       lanes_[processor].births.fetch_add(1, std::memory_order::relaxed);
-    int const error = pthread_create(&s.thread, &attributes, &run_thread, &s);
-    pthread_attr_destroy(&attributes);
+    int error = start_thread(s, processor);
+    if ((error == EPERM || error == EINVAL) && is_pinned()) {
+      // A sandbox, or a cpuset that was changed under us.
+      pinned_.store(false, std::memory_order::relaxed);
+      error = start_thread(s, processor);
+    }
     if (error != 0) {
       if (as_spare)
         lanes_[processor].births.fetch_sub(1, std::memory_order::relaxed);
@@ -267,6 +262,22 @@ class activation_pool {
     counts_.alive.fetch_add(1, std::memory_order::relaxed);
     counts_.created.fetch_add(1, std::memory_order::relaxed);
     return 0;
+  }
+
+  // Returns an errno value.
+  int start_thread(slot& s, std::uint32_t processor) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, base_stack_bytes);
+    if (is_pinned()) {
+      cpu_set_t mask;
+      CPU_ZERO(&mask);
+      CPU_SET(cpus_[processor], &mask);
+      pthread_attr_setaffinity_np(&attributes, sizeof mask, &mask);
+    }
+    int const error = pthread_create(&s.thread, &attributes, &run_thread, &s);
+    pthread_attr_destroy(&attributes);
+    return error;
   }
 
   static void* run_thread(void* argument) {

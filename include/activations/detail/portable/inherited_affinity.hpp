@@ -19,12 +19,16 @@ namespace activations::detail {
 // One for each running backend; the process-wide state is counted.
 class inherited_affinity {
  public:
-  inherited_affinity() {
+  // `is_pinned`: activations could be put on one CPU each.  Where a sandbox
+  // refuses that, a default that asks for CPUs would keep the program from
+  // making threads at all.
+  explicit inherited_affinity(bool is_pinned) {
     state& s = shared();
     std::lock_guard const guard(s.lock);
     if (s.users++ > 0) return;
     CPU_ZERO(&s.mask);
     sched_getaffinity(0, sizeof s.mask, &s.mask);
+    if (!is_pinned) return;
     pthread_attr_t attributes;
     if (pthread_getattr_default_np(&attributes) != 0) return;
     if (pthread_attr_setaffinity_np(&attributes, sizeof s.mask, &s.mask) == 0)
