@@ -127,7 +127,8 @@ bool is_reported(blocker& way, Wanted wanted) {
   scheduler here({.processors = 1});
   std::atomic<bool> stop{false};
   std::vector<user_thread> threads;
-  for (int i = 0; i < 8; ++i)
+  // Enough for several samples of one in sixteen.
+  for (int i = 0; i < 64; ++i)
     threads.push_back(here.spawn([&] { way.block(); }));
   // Keeps a queue, so that there is somebody to hand over to.
   auto other = here.spawn([&] {
