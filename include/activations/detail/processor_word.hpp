@@ -33,8 +33,7 @@
 //                and asks the word whose ring to look at.
 // Progress    each function is one CAS: lock-free; tag wraps after 2^41
 //             changes of one processor.
-// Evidence    tests/model/processor_edges_test.cpp for the edges,
-//             processor_model_test.cpp for the transitions.
+// Evidence    tests/model/processor_edges_test.cpp.
 #pragma once
 
 #include <atomic>

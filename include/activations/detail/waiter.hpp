@@ -30,7 +30,7 @@ namespace activations::detail {
 //             E2 wait: CAS to waiting (acq_rel) -> notify: exchange(acq_rel):
 //                publishes the saved context.
 // Progress    notify is wait-free but for what making runnable costs.
-// Evidence    tests/waiter_test.cpp; tests/model/waiter_model_test.cpp.
+// Evidence    tests/waiter_test.cpp.
 class waiter {
  public:
   // Binds to the caller: its strand, or its kernel thread.
