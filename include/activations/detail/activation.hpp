@@ -111,11 +111,13 @@ struct alignas(cache_line_bytes) activation : runnable {
   std::atomic<bool> is_lost{false};       // its processor was taken
   std::atomic<bool> waits_pinned{false};  // in wait_pinned
 
-  // Relaxed, all three: read by anybody who judges whether this activation is
-  // off the CPU, and whom an old value may lead to a wrong guess only.
+  // Read by anybody who judges whether this activation is off the CPU, and
+  // whom an old value may lead to a wrong guess only.  The file is closed when
+  // nobody looks at it: activation_pool::activity_of.
   std::atomic<std::uint32_t> pinned_processor{ACTIVATIONS_INDEX_NONE};
   std::atomic<pid_t> tid{0};
   std::atomic<int> syscall_file{-1};
+  std::atomic<std::uint32_t> lookers{0};
 
   [[nodiscard]] bool owns_processor() const noexcept {
     processor_view const seen = lent->view();

@@ -192,8 +192,14 @@ class activation_pool {
 
   [[nodiscard]] thread_activity activity_of(
       activation& a, activations_cause* cause = nullptr) noexcept {
-    return inspector_.look(a.syscall_file.load(std::memory_order::relaxed),
-                           a.tid.load(std::memory_order::relaxed), cause);
+    // seq_cst, both: we see that the file is gone, or close_file sees us.
+    a.lookers.fetch_add(1, std::memory_order::seq_cst);
+    auto const found =
+        inspector_.look(a.syscall_file.load(std::memory_order::seq_cst),
+                        a.tid.load(std::memory_order::relaxed), cause);
+    // Release: our use of the file, before it is closed.
+    a.lookers.fetch_sub(1, std::memory_order::release);
+    return found;
   }
 
   [[nodiscard]] counts const& totals() const noexcept { return counts_; }
@@ -221,28 +227,35 @@ class activation_pool {
     std::atomic<std::uint32_t> births{0};  // made, and not parked yet
   };
 
+  // Makes a slot, and what of it stays the same whatever thread has it.
+  bool enter(std::uint32_t index) {
+    slots_[index].reset(new (std::nothrow) slot);
+    if (slots_[index] == nullptr) return false;
+    slots_[index]->home = this;
+    activation& a = slots_[index]->self;
+    a.home = &core_;
+    a.index = index;
+    a.control = &areas_.activation_control(index);
+    a.info = &areas_.activation_info(index);
+    a.control->cookie.store(reinterpret_cast<std::uintptr_t>(&a));
+    core_.set_activation(index, &a);
+    return true;
+  }
+
   // `as_spare`: it parks first, and counts as a birth until it has.
   int create(std::uint32_t index, std::uint32_t processor, bool as_spare) {
-    if (slots_[index] == nullptr) slots_[index].reset(new (std::nothrow) slot);
-    if (slots_[index] == nullptr) {
+    if (slots_[index] == nullptr && !enter(index)) {
       counts_.creation_failures.fetch_add(1, std::memory_order::relaxed);
       return ENOMEM;
     }
     slot& s = *slots_[index];
     activation& a = s.self;
-    s.home = this;
-    a.home = &core_;
-    a.index = index;
-    a.control = &areas_.activation_control(index);
-    a.info = &areas_.activation_info(index);
     a.lent = &core_.processor_at(processor);
     a.pinned_processor.store(processor, std::memory_order::relaxed);
     a.exits = false;
     a.is_new = as_spare;
     a.info->generation.fetch_add(1, std::memory_order::relaxed);
     a.info->processor.store(processor, std::memory_order::relaxed);
-    a.control->cookie.store(reinterpret_cast<std::uintptr_t>(&a));
-    core_.set_activation(index, &a);
 
     if (as_spare)
       lanes_[processor].births.fetch_add(1, std::memory_order::relaxed);
@@ -262,6 +275,14 @@ class activation_pool {
     counts_.alive.fetch_add(1, std::memory_order::relaxed);
     counts_.created.fetch_add(1, std::memory_order::relaxed);
     return 0;
+  }
+
+  static void close_file(activation& self) noexcept {
+    int const file = self.syscall_file.exchange(-1, std::memory_order::seq_cst);
+    if (file < 0) return;
+    // Those who are at it need a few microseconds.
+    while (self.lookers.load(std::memory_order::seq_cst) != 0) sched_yield();
+    ::close(file);
   }
 
   // Returns an errno value.
@@ -307,8 +328,7 @@ class activation_pool {
     self.control->disabled.store(0, std::memory_order::relaxed);
     current_activation_pointer = nullptr;
     self.home->release_caches(self);
-    int const file = self.syscall_file.exchange(-1, std::memory_order::relaxed);
-    if (file >= 0) ::close(file);
+    close_file(self);
     pool.files_.fetch_sub(1, std::memory_order::relaxed);
     set_activation_state(self, ACTIVATIONS_ACTIVATION_UNUSED);
     self.info->tid.store(0, std::memory_order::relaxed);
