@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The contract as C++ sees it, and the areas that the portable backend lays
 // out by it.  As C: abi_c11.c.
+#include <activations/config.hpp>
 #include <activations/detail/portable/areas.hpp>
 #include <activations/detail/processor_word.hpp>
 
