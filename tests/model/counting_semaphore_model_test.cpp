@@ -128,6 +128,32 @@ void two_released_for_one(model::run& r) {
   r.finally([&] { s.check_left(left); });
 }
 
+// The only permit goes to one of two, of whom one is about to wait.
+void one_enqueues(model::run& r) {
+  auto& s = make_state(r, 1);
+  auto& listed = r.make<semaphore::node>();
+  auto& left = r.make<int>(1);
+  r.spawn([&] { left -= !s.s.enqueue(listed); });
+  r.spawn([&] { left -= s.s.try_acquire(); });
+  r.finally([&] {
+    model::check(left == 0, "a permit was lost or doubled");
+    s.check_left(0);
+  });
+}
+
+// The release saw a waiter, which gives up and releases something itself.
+void one_gives_up_and_releases(model::run& r) {
+  auto& s = make_state(r, 0);
+  auto& left = r.make<int>(0);
+  r.spawn([&] { s.release(); });
+  r.spawn([&] {
+    if (s.s.acquire_until(steady_time{})) return;
+    s.release();
+    left = 2;
+  });
+  r.finally([&] { s.check_left(left); });
+}
+
 // Used as a mutex: a permit comes back and is taken again.
 void as_mutex(model::run& r) {
   auto& s = make_state(r, 1);
@@ -164,6 +190,8 @@ std::vector<model::scenario> scenarios() {
       {"one gives up", "E1", {}, one_gives_up},
       {"two released for one", "E1", {}, two_released_for_one},
       {"as mutex", "E1", {}, as_mutex},
+      {"one enqueues", "", {}, one_enqueues},
+      {"gives up, releases", "", {}, one_gives_up_and_releases},
       {"destroyed: wait", "", {}, destroyed_after_a_wait},
       {"destroyed: try", "", {}, destroyed_after_a_try},
       {"destroyed: give up", "", {}, destroyed_after_giving_up},

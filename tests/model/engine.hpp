@@ -11,6 +11,7 @@
 // shared after all, the search starts again with that knowledge.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -138,6 +139,11 @@ class engine {
       failure = options_.mutate.order;
     bool const blind =
         is_mutated(where, operation::compare_exchange, mutation::kind::blind);
+    if (is_mutated(where, operation::compare_exchange,
+                   mutation::kind::refuse)) {
+      expected = load(object, raw, failure, where);
+      return false;
+    }
     int const at = locate(object, raw);
     if (running_ < 0) {
       word const old = memory_.value(at, memory_.newest(at));
@@ -747,7 +753,9 @@ class engine {
 
   bool is_mutated(site const& where, operation on, mutation::kind what) {
     mutation const& m = options_.mutate;
-    return m.what == what && m.on == on && m.where.line == where.line &&
+    return m.what == what && running_ >= 0 && m.on == on &&
+           where.line >= m.where.line &&
+           where.line <= std::max(m.where.line, m.last_line) &&
            (m.where.file == where.file ||
             std::strcmp(m.where.file, where.file) == 0);
   }
@@ -762,7 +770,7 @@ class engine {
 
   void sight(site const& where, operation on, std::memory_order order,
              std::memory_order failure) {
-    if (options_.mutate.what != mutation::kind::none) return;
+    if (options_.mutate.what != mutation::kind::none || running_ < 0) return;
     sighting const now{where, on, order, failure};
     auto const same = [&](sighting const& s) {
       return s.on == on && s.order == order && s.failure == failure &&

@@ -7,6 +7,8 @@
 // The operations are found by running the scenarios, their labels by reading
 // the header. So an operation without a label, a label without need, an order
 // that is stronger than needed and a label that no scenario comes to all fail.
+// Last, each compare-exchange stores whatever it finds, which must not go
+// unnoticed either.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -243,7 +245,32 @@ inline void expect_edges_are_needed(std::string const& header,
     for (auto const& edge : edges)
       ADD_FAILURE() << header << ':' << line << ": no scenario for " << edge
                     << " notices a weakening";
-  std::printf("%s, %s: %d weakenings caught\n", header.c_str(),
+  std::set<int> compared;
+  for (sighting const& at : sites) {
+    if (at.where.line < first || at.where.line > last ||
+        at.on != operation::compare_exchange ||
+        !compared.insert(at.where.line).second)
+      continue;
+    bool noticed = false;
+    for (scenario const& s : scenarios) {
+      options changed = s.settings;
+      changed.mutate = {mutation::kind::blind, at.where, at.on, at.order,
+                        at.order};
+      result const found = explore(changed, s.body);
+      noticed = !found.violation.empty();
+      if (!noticed) continue;
+      std::printf(
+          "  line %-4d %-10s %-44s %s: %s (execution %llu)\n", at.where.line,
+          "", "compare_exchange without comparing", s.name,
+          found.violation.c_str(),
+          static_cast<unsigned long long>(found.executions + found.cut + 1));
+      break;
+    }
+    EXPECT_TRUE(noticed) << header << ':' << at.where.line
+                         << " need not compare: no scenario notices";
+    caught += noticed;
+  }
+  std::printf("%s, %s: %d mutations caught\n", header.c_str(),
               structure.c_str(), caught);
 }
 

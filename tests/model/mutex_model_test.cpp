@@ -224,14 +224,22 @@ void gives_up_and_comes_back(model::run& r) {
   r.finally([&] { check_end(s, 2); });
 }
 
-// A task's waiter finds the mutex free and so gets it at once.
-void requeued_to_a_free_mutex(model::run& r) {
+// One finds it free and loses it to the other, who was there before.
+void locks_again(model::run& r) {
   auto& s = make_state(r);
   s.m.lock();
   r.spawn([&] {
-    s.add();
     s.m.unlock();
+    s.lock_add_unlock();
   });
+  r.spawn([&] { s.lock_add_unlock(); });
+  r.finally([&] { check_end(s, 2); });
+}
+
+// A task's waiter may find the mutex free and so get it at once.
+void requeued_to_a_free_mutex(model::run& r) {
+  auto& s = make_state(r);
+  r.spawn([&] { s.lock_add_unlock(); });
   r.spawn([&] {
     mutex::node node;
     node.is_due = true;
@@ -252,6 +260,7 @@ std::vector<model::scenario> scenarios() {
       {"task", "E1", {}, [](run& r) { tasks(r, 1); }},
       {"overtaking", "E1", {}, overtaking},
       {"gives up, comes back", "E1", {}, gives_up_and_comes_back},
+      {"locks again", "", {}, locks_again},
       {"to a free mutex", "E3", {}, requeued_to_a_free_mutex},
       {"requeued", "", {}, [](run& r) { requeued(r, false, false, false); }},
       {"  under the lock",

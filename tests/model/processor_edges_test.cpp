@@ -88,6 +88,31 @@ void push_and_take(model::run& r) {
   });
 }
 
+// Two that want it, from the same view: one gets it.
+void two_takers(model::run& r) {
+  auto& p = owned_by(r, 1);
+  auto& winners = r.make<int>(0);
+  for (std::uint32_t i = 2; i < 4; ++i)
+    r.spawn([&, i] {
+      auto const seen = detail::view_processor(p);
+      if (seen.owner() == 1) winners += detail::transfer_processor(p, seen, i);
+    });
+  r.finally([&] { model::check(winners == 1, "P2: a processor for two"); });
+}
+
+// The owner goes idle, or somebody takes the processor: one of the two.
+void idle_against_take(model::run& r) {
+  auto& p = owned_by(r, 1);
+  auto& winners = r.make<int>(0);
+  r.spawn([&] { winners += detail::processor_to_idle(p, 1); });
+  r.spawn([&] {
+    auto const seen = detail::view_processor(p);
+    if (seen.is_running()) winners += detail::transfer_processor(p, seen, 2);
+  });
+  r.finally(
+      [&] { model::check(winners == 1, "P2: an idle processor that runs"); });
+}
+
 // An owner that goes idle against a pusher that looks for an idle one.
 void idle_and_push(model::run& r) {
   auto& p = owned_by(r, 1);
@@ -404,6 +429,8 @@ TEST(ProcessorWord, EachEdgeIsNeeded) {
        {"claimer", "E1 E2", small(), claimer},
        {"push and take", "E3", small(), push_and_take},
        {"whose ring", "E3", small(), whose_ring},
+       {"two takers", "", small(), two_takers},
+       {"idle against take", "", small(), idle_against_take},
        {"idle and look", "E2", small(), idle_and_look}});
 }
 

@@ -48,12 +48,14 @@ struct mutation {
     failure_order,  // the same for a compare-exchange that fails
     skip,           // leave a store, exchange or wake out
     blind,          // a compare-exchange that stores whatever it finds
+    refuse,         // a compare-exchange that never stores
   };
   kind what = kind::none;
   site where{"", 0};
   operation on = operation::load;
   std::memory_order from = std::memory_order::relaxed;  // if it was this one
   std::memory_order order = std::memory_order::relaxed;
+  int last_line = 0;  // of a statement that begins at `where`; 0: that line
 };
 
 struct options {

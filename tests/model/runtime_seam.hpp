@@ -80,10 +80,27 @@ class machine {
   // it never got a CPU.
   std::function<bool(entry)> wants_thread;
 
+  struct thread {
+    entry body;
+    void* argument;
+  };
+
   int create(entry body, void* argument) {
     if (wants_thread && !wants_thread(body)) return 0;
-    engine::current()->spawn([body, argument] { body(argument); });
+    created_.push_back({body, argument});
     return 0;
+  }
+
+  // At the end of the set-up: the threads created in it begin, those of the
+  // lowest rank first.
+  template <class Rank>
+  void start(Rank rank) {
+    std::stable_sort(
+        created_.begin(), created_.end(),
+        [&](thread const& a, thread const& b) { return rank(a) < rank(b); });
+    for (thread const& one : created_)
+      engine::current()->spawn([one] { one.body(one.argument); });
+    created_.clear();
   }
 
   // By a thread: blocks in the kernel until release() or release_all().
@@ -112,6 +129,7 @@ class machine {
   }
 
  private:
+  std::vector<thread> created_;
   std::array<atomic<std::uint32_t>, max_threads> blocked_{};
 };
 
