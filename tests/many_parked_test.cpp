@@ -37,11 +37,10 @@ std::size_t resident_bytes() {
 }
 
 // Says how much one of `count` holds, and expects no more than `most`.
-void report(char const* what, int count, std::size_t before,
-            std::size_t most) {
+void report(char const* what, int count, std::size_t before, std::size_t most) {
   auto const now = resident_bytes();
-  auto const each = (now - std::min(now, before)) /
-                    static_cast<std::size_t>(count);
+  auto const each =
+      (now - std::min(now, before)) / static_cast<std::size_t>(count);
   std::printf("%d parked %s: %zu bytes each\n", count, what, each);
   testing::Test::RecordProperty("bytes_each", static_cast<int>(each));
   EXPECT_LE(each, is_instrumented ? SIZE_MAX : most);

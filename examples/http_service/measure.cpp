@@ -153,7 +153,7 @@ mode_result measure(mode how, run_options const& options,
 
   auto const per_connection = std::to_string(options.requests_per_connection);
   child_process server(
-      "server",
+      std::string(name_of(how)) + " server",
       {"http_service_server", std::string(server_role), "--mode",
        std::string(name_of(how)), "--port", std::to_string(options.port),
        "--keep-alive", per_connection, "--catalogue", data.path(catalogue_name),
