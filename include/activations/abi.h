@@ -79,7 +79,8 @@ typedef _Atomic uint64_t activations_word64;
 #define ACTIVATIONS_EVENT_PREEMPTED (1u << 2)   /* an activation was stopped */
 #define ACTIVATIONS_EVENT_BLOCKED (1u << 3)     /* an activation blocked */
 #define ACTIVATIONS_EVENT_UNBLOCKED (1u << 4)   /* one may go on again */
-#define ACTIVATIONS_EVENT_TIMER (1u << 5)       /* slice over */
+#define ACTIVATIONS_EVENT_TIMER (1u << 5)       /* slice over, or timer due */
+#define ACTIVATIONS_EVENT_EXIT (1u << 6)        /* leave this kernel thread */
 
 /* Processor states, bits 0..2 of activations_processor_info.word. */
 enum activations_processor_state {
@@ -159,10 +160,7 @@ struct activations_processor_control {
   /* W: kernel sets bits (fetch_or), the owner takes them (exchange 0).
    * R: owner.  at: acq_rel.  0 = none.  ACTIVATIONS_EVENT_*. */
   activations_word32 pending;
-  /* W: any activation of the space.  R: kernel, before it wakes a spare for a
-   * block: without waiting work the blocked activation keeps its processor.
-   * at: seq_cst store, then test; see docs/abi.md.  0 = nothing waits. */
-  activations_word32 work_waiting;
+  activations_u32 reserved0;
   /* W: process, before the first grant.  R: kernel, bounds-checked at each
    * upcall.  at: plain.  The address where activations of this processor
    * enter.  Unused by the portable backend. */
@@ -179,13 +177,15 @@ struct activations_processor_control {
   activations_u64 reserved[3];
 };
 
-/* Saved user registers of a stopped activation, for debuggers: reading only,
- * the kernel restores from its own copy.  Layout: the architecture's
- * user_regs_struct; bytes is 0 while the activation is not stopped. */
+/* Saved user registers of a stopped activation, for debuggers and for the park
+ * stub's fallback: reading only, the kernel restores from its own copy.
+ * Layout: the architecture's user_regs_struct; bytes is 0 while the activation
+ * is not stopped. */
 struct activations_registers {
   activations_u32 bytes;
   activations_u32 reserved;
-  activations_u64 values[47];
+  activations_u64 signal_mask; /* as sigprocmask knows it, before the stop */
+  activations_u64 values[46];
 };
 
 /* One activation, the kernel's side. */
@@ -205,7 +205,9 @@ struct activations_activation_info {
   /* W: kernel.  R: the activation itself, as it is dispatched.  at: release /
    * acquire.  Events that come with the dispatch; 0 = none. */
   activations_word32 events;
-  activations_u32 reserved0;
+  /* W: kernel.  R: the activation itself, as it is dispatched.  Index of who
+   * had its processor before; INDEX_NONE = nobody. */
+  activations_word32 predecessor;
   /* W: kernel, before BLOCKED is published.  R: scheduler, debuggers. */
   struct activations_cause cause;
   activations_u64 reserved1[4];
@@ -231,12 +233,9 @@ struct activations_activation_control {
   activations_word32 resume;
   /* W: the activation.  R: kernel, bounds-checked.  Save slot to use next. */
   activations_word32 save_slot;
-  /* W: the activation, once.  R: kernel, canonical check.  Address of the park
-   * stub where a stopped activation waits (module only). */
-  activations_word64 park_stub;
   /* W: process.  R: process, debuggers.  The runtime's own object. */
   activations_word64 cookie;
-  activations_u64 reserved[4];
+  activations_u64 reserved[5];
 };
 
 struct activations_info_header {
@@ -249,7 +248,15 @@ struct activations_info_header {
   activations_u32 activation_count; /* slots */
   activations_u32 activation_offset;
   activations_u32 register_offset; /* array of activations_registers; 0=none */
-  activations_u32 reserved[5];
+  activations_u32 idle_offset;     /* bit array over processors; 0 = none */
+  /* W: kernel, after the processor's word.  R: who pushes work.  at: seq_cst:
+   * the kernel announces, then reads work_waiting; a pusher queues, then reads
+   * these.  Idle processors, or kept ones whose activation blocked with nothing
+   * waiting: how many, and (at idle_offset) a bit for each. */
+  activations_word32 idle_count;
+  /* W: kernel.  R: who makes spares.  at: relaxed.  Parked and dispatchable. */
+  activations_word32 spare_count;
+  activations_u32 reserved[2];
 };
 
 struct activations_control_header {
@@ -262,23 +269,37 @@ struct activations_control_header {
   activations_u32 activation_offset;
   /* W: process.  R: kernel.  How many processors the space can use now. */
   activations_word32 wanted;
-  activations_u32 reserved[7];
+  /* W: who queues work (to 1) and who looked everywhere in vain (to 0, then
+   * looks again); kernel, to 1, when a timer is due.  R: kernel, before it
+   * hands a blocked activation's processor to a spare: with nothing waiting
+   * the activation keeps it.  at: seq_cst. */
+  activations_word32 work_waiting;
+  /* Bit array over activations, bytes from the header.  W: kernel sets a bit
+   * for one that is stopped in user mode, before it raises `stopped`;
+   * schedulers take words by exchange.  Seen twice or late, never missed: a
+   * bit whose activation runs again already is stale, and SWITCH_TO says so. */
+  activations_u32 stopped_offset;
+  /* W: kernel, to 1; schedulers, to 0 before they take the bits.  R: every
+   * scheduling point.  at: relaxed test, acq_rel exchange. */
+  activations_word32 stopped;
+  activations_u32 reserved[4];
 };
 
 /*
- * Calls.  The module takes them as ioctls on /dev/activations (park alone is
- * an llseek: its result is 64 bits wide), the image as system calls, the
- * portable backend as functions.  All complete at once or can be re-issued;
- * everything they need is in the areas.  Each returns 0 or a negative errno.
+ * Calls.  The module takes them as ioctls on /dev/activations (abi_linux.h),
+ * the image as system calls, the portable backend as functions.  All complete
+ * at once or can be re-issued; everything they need is in the areas.  Each
+ * returns 0 or a negative errno.
  */
 struct activations_open {
-  activations_u32 version;     /* in: ACTIVATIONS_ABI_VERSION */
-  activations_u32 processors;  /* in: wanted; out: slots */
-  activations_u32 activations; /* in: cap; out: slots */
-  activations_u32 reserved;
-  activations_u64 features;      /* in: required; out: present */
-  activations_u64 info_bytes;    /* out */
-  activations_u64 control_bytes; /* out */
+  activations_u32 version;         /* in: ACTIVATIONS_ABI_VERSION */
+  activations_u32 processors;      /* in: wanted; out: slots */
+  activations_u32 activations;     /* in: cap; out: slots */
+  activations_u32 park_stub_bytes; /* in: 0 without FEATURE_STOP */
+  activations_u64 park_stub;       /* in: where a stopped activation waits */
+  activations_u64 features;        /* in: required; out: present */
+  activations_u64 info_bytes;      /* out */
+  activations_u64 control_bytes;   /* out */
 };
 
 struct activations_stats {
@@ -292,16 +313,38 @@ struct activations_stats {
   activations_u64 fallbacks;      /* every other degraded path */
 };
 
+/* "Owner" is an activation that was lent a processor.  EAGAIN: the state is
+ * no longer what the caller saw; it looks again. */
 enum activations_call {
-  ACTIVATIONS_CALL_OPEN = 1,      /* struct activations_open */
-  ACTIVATIONS_CALL_ATTACH = 2,    /* this thread becomes activation i */
-  ACTIVATIONS_CALL_PARK = 3,      /* become a spare; returns events */
-  ACTIVATIONS_CALL_SWITCH_TO = 4, /* processor to activation i, park me */
-  ACTIVATIONS_CALL_REQUEST = 5,   /* processors wanted */
-  ACTIVATIONS_CALL_RELEASE = 6,   /* nothing to run here */
-  ACTIVATIONS_CALL_KICK = 7,      /* upcall on processor v */
-  ACTIVATIONS_CALL_SLICE = 8,     /* slice of processor v, ns */
-  ACTIVATIONS_CALL_STATS = 9      /* struct activations_stats */
+  ACTIVATIONS_CALL_OPEN = 1,   /* struct activations_open, once a space */
+  ACTIVATIONS_CALL_ATTACH = 2, /* this thread becomes activation i */
+  /* Sleeps as a spare until dispatched: events and predecessor are in info.
+   * EBUSY: the caller owns a processor. */
+  ACTIVATIONS_CALL_PARK = 3,
+  /* The caller's processor to stopped activation i; the caller sleeps as a
+   * spare, as in PARK.  EAGAIN: i is not stopped.  EPERM: no owner. */
+  ACTIVATIONS_CALL_SWITCH_TO = 4,
+  ACTIVATIONS_CALL_REQUEST = 5, /* processors wanted; returns those granted */
+  /* Nothing to run: the owner sleeps, its processor idle, until WAKE, TIMER at
+   * deadline ns (~0 = never), or, if a returner claimed the processor, until
+   * dispatched as a spare.  EAGAIN: an activation is stopped; take it. */
+  ACTIVATIONS_CALL_RELEASE = 6,
+  /* Stops what runs on processor v, as at the end of a slice. */
+  ACTIVATIONS_CALL_KICK = 7,
+  ACTIVATIONS_CALL_SLICE = 8, /* slice of processor v, ns; 0 = off */
+  ACTIVATIONS_CALL_STATS = 9, /* struct activations_stats */
+  /* Work for idle or kept processor v: dispatches its sleeping owner, or a
+   * spare.  Returns 1; 0 when it was not idle. */
+  ACTIVATIONS_CALL_WAKE = 10,
+  /* Stops the caller in favour of a spare or of the one stopped longest;
+   * returns when switched to.  EAGAIN: nobody to take over. */
+  ACTIVATIONS_CALL_STOP = 11,
+  /* The earliest timer: wakes an idle processor at this time, ns. */
+  ACTIVATIONS_CALL_TIMER = 12,
+  /* Parked or idle activation i returns with EVENT_EXIT, now or when it next
+   * parks; ~0 = any spare, and its index is returned. EAGAIN: no spare. */
+  ACTIVATIONS_CALL_END = 13,
+  ACTIVATIONS_CALL_DETACH = 14 /* the caller is an activation no more */
 };
 
 ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_processor_info) == 64,
@@ -322,7 +365,7 @@ ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_cause) == 64,
                           "a cause is one cache line");
 ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_stats) == 64,
                           "stats are eight words");
-ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_open) == 40,
+ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_open) == 48,
                           "the open argument has no padding");
 
 #endif /* ACTIVATIONS_ABI_H */
