@@ -411,9 +411,11 @@ TEST(Refusals, NoMemoryAtAllIsSurvived) {
                   ++done;
                 }));
               limit(RLIMIT_AS, address_space());
-              std::atomic<void*> kept;
               for (std::size_t bytes = 1 << 20; bytes >= 16; bytes /= 2)
-                while ((kept = std::malloc(bytes)) != nullptr) {
+                for (void* kept = &go; kept != nullptr;) {
+                  kept = std::malloc(bytes);
+                  // A compiler may leave out a malloc that nobody sees.
+                  asm volatile("" : : "r"(kept) : "memory");
                 }
               go = true;
               // Stacks of threads that ended earlier may serve them all.

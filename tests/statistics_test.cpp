@@ -54,6 +54,42 @@ void block_and_compute() {
   activations::this_thread::yield();
 }
 
+TEST(Statistics, ExcessIsWhatThreadsRanAfterALoss) {
+  using activations::duration_histogram;
+  duration_histogram empty;
+  EXPECT_EQ(empty.total(), 0u);
+  scheduler here({.processors = 2});
+  EXPECT_EQ(here.statistics().portable.excess.total(), 0u);
+  // After each block 400 us of computing without a scheduling point: those
+  // who lost their processor meanwhile run that long in excess.
+  EXPECT_TRUE(until(
+      here, 16,
+      [] {
+        ::usleep(500);
+        compute_for(400us);
+        activations::this_thread::yield();
+      },
+      [](portable_statistics const& s) { return s.excess.total() >= 640; }));
+  duration_histogram const excess = here.statistics().portable.excess;
+  EXPECT_EQ(excess.total() % 16, 0u);
+  EXPECT_GT(excess.bound(0.75), 400'000u);
+}
+
+TEST(Statistics, DurationsAreSortedByPowersOfTwo) {
+  activations::detail::shared_histogram h;
+  for (std::uint64_t const ns : {0u, 1u, 2u, 3u, 1023u, 1024u}) h.add(ns);
+  h.add(~0ull, 10);
+  auto const seen = h.snapshot();
+  EXPECT_EQ(seen.counts[0], 2u);
+  EXPECT_EQ(seen.counts[1], 2u);
+  EXPECT_EQ(seen.counts[9], 1u);
+  EXPECT_EQ(seen.counts[10], 1u);
+  EXPECT_EQ(seen.counts.back(), 10u);
+  EXPECT_EQ(seen.total(), 16u);
+  EXPECT_EQ(seen.bound(0.1), 2u);
+  EXPECT_EQ(seen.bound(0.3), 1024u);
+}
+
 TEST(Statistics, ThreadsAndTasksAreCountedAtBothEnds) {
   scheduler here({.processors = 2});
   EXPECT_EQ(here.statistics().spawned, 0u);

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include <activations/detail/core.hpp>
+#include <activations/detail/histogram.hpp>
 #include <activations/detail/portable/activation_pool.hpp>
 #include <activations/detail/portable/areas.hpp>
 #include <activations/detail/portable/inherited_affinity.hpp>
@@ -55,6 +56,9 @@ struct portable_statistics {
   std::uint64_t monitor_takes = 0;   // spares sent by the monitor
   std::uint64_t missed_takes = 0;    // of these, came too late
   std::uint64_t excess_parks = 0;    // returners that found no processor
+  // How long a thread ran on after it had lost its processor, CPU time until
+  // its next scheduling point; sampled, each sample weighs 16.
+  duration_histogram excess{};
   std::uint64_t preemptions = 0;     // threads stopped in user code
   std::uint64_t slices_ended = 0;    // signals sent for it
   std::uint64_t no_spare = 0;        // a hand-over found no spare
@@ -288,6 +292,7 @@ class portable_backend final : public detail::backend {
     s.monitor_takes = get(lookout_.totals().monitor_takes);
     s.missed_takes = get(missed_takes_);
     s.excess_parks = get(excess_parks_);
+    s.excess = losses_.excess().snapshot();
     s.slices_ended = get(lookout_.totals().slices_ended);
     s.no_spare = get(pool_.totals().no_spare);
     s.direct_resumes =

@@ -110,6 +110,9 @@ struct alignas(cache_line_bytes) activation : runnable {
   std::atomic<std::uint32_t> next_spare{ACTIVATIONS_INDEX_NONE};
   std::atomic<bool> is_lost{false};       // its processor was taken
   std::atomic<bool> waits_pinned{false};  // in wait_pinned
+  // CPU time that its thread had used when it lost its processor, ns; 0: not
+  // sampled.  W: who took the processor, published by is_lost.
+  std::atomic<std::uint64_t> cpu_at_loss_ns{0};
 
   // Read by anybody who judges whether this activation is off the CPU, and
   // whom an old value may lead to a wrong guess only.  The file is closed when

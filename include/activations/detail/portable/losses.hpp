@@ -4,10 +4,14 @@
 // spares and the monitor keep when one takes the other's processor.
 #pragma once
 
+#include <sys/types.h>
+#include <time.h>
+
 #include <atomic>
 #include <cstdint>
 
 #include <activations/detail/core.hpp>
+#include <activations/detail/histogram.hpp>
 #include <activations/detail/portable/activation_pool.hpp>
 #include <activations/detail/portable/block_causes.hpp>
 #include <activations/detail/portable/order.hpp>
@@ -28,14 +32,19 @@ class losses {
 
   // `owner` had p and has it no more.  Some of the causes are sampled.
   void note(activation& owner, processor& p) noexcept {
+    auto const blocks = p.info->blocks.fetch_add(1, std::memory_order::relaxed);
+    bool const is_sample = blocks % sample_period == 0;
+    if (is_sample)
+      owner.cpu_at_loss_ns.store(
+          cpu_time_ns(owner.tid.load(std::memory_order::relaxed)),
+          std::memory_order::relaxed);
     if (!owner.is_lost.exchange(true, std::memory_order::acq_rel))
       core_.lost().fetch_add(1, std::memory_order::relaxed);
     set_activation_state(owner, ACTIVATIONS_ACTIVATION_BLOCKED);
-    auto const blocks = p.info->blocks.fetch_add(1, std::memory_order::relaxed);
     activations_cause cause{};
-    if (blocks % cause_period == 0 &&
+    if (is_sample &&
         pool_.activity_of(owner, &cause) == thread_activity::blocked)
-      note_cause(owner, cause, cause_period);
+      note_cause(owner, cause, sample_period);
   }
 
   // `weight`: how many blocks the cause stands for.
@@ -54,17 +63,43 @@ class losses {
   bool settle(activation& self) noexcept {
     if (!self.is_lost.exchange(false, std::memory_order::acq_rel)) return false;
     core_.lost().fetch_sub(1, std::memory_order::relaxed);
+    if (auto const before =
+            self.cpu_at_loss_ns.load(std::memory_order::relaxed)) {
+      self.cpu_at_loss_ns.store(0, std::memory_order::relaxed);
+      auto const now = cpu_time_ns(0);
+      if (now >= before) excess_.add(now - before, sample_period);
+    }
     return true;
   }
 
   [[nodiscard]] block_causes const& causes() const noexcept { return causes_; }
+  // How long threads ran, on a CPU, between the loss of a processor and the
+  // next: the kernel's way back from the block, and user code up to the next
+  // scheduling point (P2).
+  [[nodiscard]] shared_histogram const& excess() const noexcept {
+    return excess_;
+  }
 
  private:
-  static constexpr std::uint32_t cause_period = 16;
+  static constexpr std::uint32_t sample_period = 16;
+
+  // Of a thread of this process, 0 meaning the caller; 0 when it is gone.
+  static std::uint64_t cpu_time_ns(pid_t tid) noexcept {
+    // The kernel's name for "the CPU time of thread tid".
+    auto const clock =
+        tid == 0
+            ? CLOCK_THREAD_CPUTIME_ID
+            : static_cast<clockid_t>((~static_cast<unsigned>(tid) << 3) | 6u);
+    timespec used{};
+    if (clock_gettime(clock, &used) != 0) return 0;
+    return static_cast<std::uint64_t>(used.tv_sec) * 1'000'000'000u +
+           static_cast<std::uint64_t>(used.tv_nsec);
+  }
 
   core& core_;
   activation_pool& pool_;
   block_causes causes_;
+  shared_histogram excess_;
   std::atomic<bool> is_writing_{false};  // some activation's info->cause
 };
 
