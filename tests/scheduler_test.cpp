@@ -81,6 +81,11 @@ TEST(SchedulerOptions, OutOfRangeIsAnError) {
   EXPECT_EQ(error_of([] { scheduler({.processors = 100'000}); }), EINVAL);
   EXPECT_EQ(error_of([] { scheduler({.max_activations = 1u << 31}); }), EINVAL);
   EXPECT_EQ(error_of([] { scheduler({.slice = -1ns}); }), EINVAL);
+  using activations::backend_choice;
+  scheduler({.backend = backend_choice::portable}).run([] {});
+  if (::access("/dev/activations", F_OK) != 0)
+    EXPECT_EQ(error_of([] { scheduler({.backend = backend_choice::kernel}); }),
+              ENODEV);
 }
 
 TEST(SchedulerOptions, MoreProcessorsThanCpusShareThem) {

@@ -27,6 +27,13 @@
 
 namespace activations {
 
+// Who lends the processors.
+enum class backend_choice {
+  automatic,  // the best that there is
+  portable,   // plain Linux
+  kernel      // the kernel module, or an error
+};
+
 struct scheduler_options {
   // Virtual processors: how many user threads compute at once.  0: as many as
   // the affinity mask and the cgroup's CPU quota allow.
@@ -43,6 +50,7 @@ struct scheduler_options {
   // A thread back from a block always asks before it takes a processor: fewer
   // runnable kernel threads, a little more CPU.
   bool strict = false;
+  backend_choice backend = backend_choice::automatic;
 };
 
 inline constexpr unsigned default_max_activations = 4096;
@@ -50,8 +58,9 @@ inline constexpr unsigned default_max_activations = 4096;
 // Requires   destroyed by a thread that is not one of its own (see below).
 // Context    everything but the destructor: any thread.
 // Errors     the constructor throws std::system_error when kernel threads or
-//            memory are refused, an option is out of range (EINVAL), or
-//            the process runs under a user shadow stack (ENOTSUP).
+//            memory are refused, an option is out of range (EINVAL),
+//            the process runs under a user shadow stack (ENOTSUP), or the
+//            module is asked for and not there (ENODEV).
 //
 // What happens when:
 //   destroyed with threads alive   requests a stop of all and waits for all
@@ -179,6 +188,8 @@ class scheduler {
       throw_system_error(ENOTSUP, "switch stacks under a shadow stack");
     if (options.stack_bytes < minimum_stack_bytes)
       throw_system_error(EINVAL, "use stacks this small");
+    if (options.backend == backend_choice::kernel)
+      throw_system_error(ENODEV, "use the kernel module");
     if (options.slice.count() < 0)
       throw_system_error(EINVAL, "use a negative slice");
     auto const wanted =
