@@ -72,7 +72,8 @@ class hogs {
     for (int i = 1; i <= count; ++i)
       threads_.push_back(home.spawn([this, i] { compute(i); }));
   }
-  ~hogs() { stop_ = true; }
+  ~hogs() { stop(); }
+  void stop() { stop_ = true; }
 
   void compute(int me) {
     while (!stop_.load(std::memory_order::relaxed)) {
@@ -150,6 +151,24 @@ TEST(Preemption, AHogLetsYieldersSleepersAndBlockersRun) {
     return yields == 100 && sleeps == 10 && blocks == 10 && resumes == 100;
   })) << yields
       << ' ' << sleeps << ' ' << blocks << ' ' << resumes;
+}
+
+TEST(Preemption, WhoComesBackWithoutAProcessorIsStoppedToo) {
+  // The hog has the processor of the one that blocks, and no work waits when
+  // that one comes back and computes on.
+  scheduler here(preemptive(1));
+  pipe_read pipe;
+  hogs both(here, 0);
+  auto comes_back = here.spawn([&] {
+    pipe.block();
+    both.compute(1);
+  });
+  auto hog = here.spawn([&] { both.compute(2); });
+  EXPECT_TRUE(eventually([&] { return both.seen() == 0x4; })) << both.seen();
+  pipe.release();
+  EXPECT_TRUE(
+      eventually([&] { return here.statistics().portable.excess_parks > 0; }));
+  both.stop();
 }
 
 task<> compute_in_task(hogs& all, int me) {

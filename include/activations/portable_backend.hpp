@@ -193,6 +193,7 @@ class portable_backend final : public detail::backend {
       if ((other = core_.extract_stopped(self.ring)) == nullptr) return false;
       pool_.pin(*other, p.index);
     }
+    if (!has_processor && losses_.settle(self)) count(excess_parks_);
     detail::set_activation_state(self, ACTIVATIONS_ACTIVATION_PREEMPTED);
     count(p.info->preemptions);
     enqueue(argument, self);

@@ -113,6 +113,7 @@ struct alignas(cache_line_bytes) activation : runnable {
   // CPU time that its thread had used when it lost its processor, ns; 0: not
   // sampled.  W: who took the processor, published by is_lost.
   std::atomic<std::uint64_t> cpu_at_loss_ns{0};
+  bool was_excess = false;  // the monitor's, from its last sweep
 
   // Read by anybody who judges whether this activation is off the CPU, and
   // whom an old value may lead to a wrong guess only.  The file is closed when

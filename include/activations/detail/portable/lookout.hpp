@@ -9,9 +9,10 @@
 //   monitor    one thread of the normal class.  While work waits it looks at
 //              every owner once a tick, 100 us to 10 ms apart.  It serves
 //              where the sentinel cannot: beside another process that keeps
-//              the CPU busy the idle class starves.  It ends slices, expires
-//              timers that no processor looks at, and puts a stopped
-//              activation in a blocked one's place when there is no spare.
+//              the CPU busy the idle class starves.  It ends slices, also of
+//              threads that run on without a processor, expires timers that
+//              no processor looks at, and puts a stopped activation in a
+//              blocked one's place when there is no spare.
 //
 // Neither holds a processor: an idle-class thread may be put off for long in
 // the middle of anything.  While nothing is to be noticed all of them sleep
@@ -115,6 +116,9 @@ class lookout {
   static constexpr std::uint64_t first_probe_ns = 50'000'000;
   static constexpr std::uint64_t last_probe_ns = 1'000'000'000;
   static constexpr std::uint32_t misses_to_disable = 3;
+  // Of lost activations, in one sweep; and sweeps in vain until the next news.
+  static constexpr std::uint32_t most_looked_at = 64;
+  static constexpr std::uint32_t most_quiet_sweeps = 16;
 
   // What concerns one processor.
   struct alignas(cache_line_bytes) post {
@@ -200,7 +204,8 @@ class lookout {
   void monitor() {
     std::uint64_t tick_ns = shortest_tick_ns;
     while (!ends_.load(std::memory_order::acquire)) {
-      if (!core_.has_work()) {
+      if (!core_.has_work() && !watches_excess()) {
+        quiet_sweeps_ = 0;
         auto const deadline = timer_deadline();
         monitor_.sleep(
             core_.monitoring(),
@@ -217,6 +222,7 @@ class lookout {
         if (core_.idle().count() != 0) core_.notify_again();
         found = look_at_all(now);
       }
+      end_excess(now);
       tick_ns =
           found ? shortest_tick_ns : std::min(tick_ns * 2, longest_tick());
     }
@@ -270,6 +276,35 @@ class lookout {
       preempt_->send(owner->tid.load(std::memory_order::relaxed));
     }
     return false;
+  }
+
+  // With slices, threads that came back from a block without a processor and
+  // compute on are stopped, too, work or none (P2): otherwise they would share
+  // the CPUs beside the processors for as long as they like.
+  [[nodiscard]] bool watches_excess() noexcept {
+    return slice_ns_ != 0 && quiet_sweeps_ < most_quiet_sweeps &&
+           core_.lost().load(std::memory_order::relaxed) != 0;
+  }
+  void end_excess(std::uint64_t now) {
+    if (!watches_excess() || now < next_sweep_ns_) return;
+    next_sweep_ns_ = now + longest_tick();
+    bool any = false;
+    for (std::uint32_t looked = 0, left = core_.activation_slots();
+         looked < most_looked_at && left > 0; --left) {
+      sweep_at_ = sweep_at_ + 1 < core_.activation_slots() ? sweep_at_ + 1 : 0;
+      activation* const a = core_.activation_at(sweep_at_);
+      if (a == nullptr) continue;
+      bool const is_excess = a->is_lost.load(std::memory_order::relaxed) &&
+                             ++looked != 0 && losses::may_lose(*a) &&
+                             pool_.activity_of(*a) == thread_activity::running;
+      any |= is_excess;
+      // Seen twice: most come to a scheduling point before that.
+      if (std::exchange(a->was_excess, is_excess) && is_excess) {
+        counts_.slices_ended.fetch_add(1, std::memory_order::relaxed);
+        preempt_->send(a->tid.load(std::memory_order::relaxed));
+      }
+    }
+    quiet_sweeps_ = any ? 0 : quiet_sweeps_ + 1;
   }
 
   // p's owner is blocked and work waits.
@@ -326,7 +361,10 @@ class lookout {
   watcher monitor_;
   pthread_t monitor_thread_{};
   bool has_monitor_ = false;
-  run_ring<> hands_;  // the monitor's
+  run_ring<> hands_;  // the monitor's, as are these
+  std::uint64_t next_sweep_ns_ = 0;
+  std::uint32_t sweep_at_ = 0;
+  std::uint32_t quiet_sweeps_ = 0;
   counts counts_;
 };
 
