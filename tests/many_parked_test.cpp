@@ -107,8 +107,10 @@ TEST(ManyParked, SleepersAllWakeUp) {
 
 TEST(ManyParked, MemoryIsUsedAgain) {
   scheduler there({.processors = 2});
-  std::size_t after_first = 0;
-  for (int round = 0; round < 4; ++round) {
+  // Slabs double, and the second round may need one more: processors keep some
+  // stacks of the first.
+  std::size_t after_second = 0;
+  for (int round = 0; round < 8; ++round) {
     event go;
     std::atomic<int> here{0};
     there.run([&] {
@@ -121,9 +123,9 @@ TEST(ManyParked, MemoryIsUsedAgain) {
       wait_until([&] { return here == thread_count / 10; });
       go.set();
     });
-    if (round == 0) after_first = there.statistics().stacks.mapped_bytes;
+    if (round == 1) after_second = there.statistics().stacks.mapped_bytes;
   }
-  EXPECT_LE(there.statistics().stacks.mapped_bytes, after_first * 3 / 2);
+  EXPECT_LE(there.statistics().stacks.mapped_bytes, after_second * 3 / 2);
 }
 
 }  // namespace
