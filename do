@@ -14,6 +14,9 @@ usage: ./do VERB [ARGUMENT...]
   demo    serve blocking code three ways and print the comparison (20 s)
   check   build everything, run every test; check STAGE... runs some stages
   build   build tests, examples and benchmarks; build PRESET for another preset
+  vm      run a command or the module's suite in a virtual machine; vm --help
+  vm-debug the same on a kernel full of checks (builds it once: 30 min, 4 GB)
+  vm-soak N boots of 6.12, 4 CPUs, preempt=full, until one fails; resumable
   bench   build and run the benchmarks; arguments go to Google Benchmark
   fmt     format the sources in place
   lint    check format, licences and the rules of the style
@@ -65,9 +68,12 @@ case $verb in
   '' | help | -h | --help) usage ;;
   demo | build | bench | fmt) "$verb" "$@" ;;
   asan | tsan | ubsan) sanitizer "$verb" "$@" ;;
+  vm) exec tools/vm/run.sh "$@" ;;
+  vm-debug) exec tools/vm/run.sh --kernel debug "$@" ;;
+  vm-soak) exec tools/vm/soak.sh "$@" ;;
   check)
     need "${packages_build[@]}" "${packages_clang[@]}" \
-      "${packages_format[@]}" "${packages_check[@]}"
+      "${packages_format[@]}" "${packages_check[@]}" "${packages_vm[@]}"
     exec tools/check.sh "$@"
     ;;
   lint)

@@ -7,8 +7,12 @@ set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 # shellcheck source=tools/common.sh
 . tools/common.sh
+# shellcheck source=tools/vm/kernel.sh
+. tools/vm/kernel.sh
 
 all_stages=(lint release clang19 clang14 asan-ubsan tsan)
+# Run only when named.
+more_stages=(kernel)
 out=build/check
 # One line a test: pass, fail or skip; name; for a skip its reason.
 results=$out/results.tsv
@@ -20,6 +24,7 @@ describe_stage() {
     clang19) echo "clang 19: unit tests with assertions" ;;
     clang14) echo "clang 14: headers and examples" ;;
     asan-ubsan) echo "AddressSanitizer and UndefinedBehaviorSanitizer" ;;
+    kernel) echo "the module on Debian's 6.1 and 6.12, in virtual machines" ;;
     tsan) echo "ThreadSanitizer, of some suites; all: ./do tsan" ;;
   esac
 }
@@ -101,14 +106,57 @@ stage_tsan() {
     '^(barrier|condition_variable|counting_semaphore|event|fork_join)_test'
 }
 
+# Options that this kernel must have; without one the module must not build.
+needed_options=(CONFIG_PREEMPT_NOTIFIERS CONFIG_USER_RETURN_NOTIFIER)
+
+# vm NAME OPTION...: the suites of one boot; their results go to the rest.
+vm() {
+  local name=$1 start=$SECONDS lines=$out/vm.tsv
+  local log="$out/${1//[^a-z0-9]/-}.log"
+  shift
+  rm -f "$lines"
+  ACTIVATIONS_VM_RESULTS=$lines tools/vm/run.sh "$@" >"$log" 2>&1
+  local status=$?
+  if [[ ! -s $lines ]] ||
+    { [[ $status -ne 0 ]] && ! grep -q '^fail' "$lines"; }; then
+    printf 'fail\tthe machine runs (status %d)\n' "$status" >>"$lines"
+  fi
+  # Name without the milliseconds, reason.
+  awk -F '\t' -v OFS='\t' -v name="$name" \
+    '{ print $1, name ": " $2 ($4 == "" ? "" : OFS $4) }' "$lines" >>"$results"
+  if grep -q '^fail' "$lines"; then
+    printf -- '-- FAILED %s (all of it in %s)\n' "$name" "$log"
+    grep '^fail' "$lines" | head -n 8
+    tail -n 40 "$log"
+  fi
+  printf '   %s took %ds\n' "$name" $((SECONDS - start))
+}
+
+stage_kernel() {
+  local kernel option
+  for kernel in "${kernels[@]}"; do
+    step "kernel $kernel: the module builds, W=1 and sparse, without a warning" \
+      build_module_strictly "$kernel"
+  done
+  for option in "${needed_options[@]}"; do
+    step "kernel 6.12: a build without $option ends in one sentence" \
+      refuses_kernel_without 6.12 "$option"
+  done
+  vm "kernel 6.1, 2 CPUs" --kernel 6.1 \
+    --suite module --suite kernel --suite portable
+  vm "kernel 6.12, 2 CPUs" --suite module --suite kernel
+  vm "kernel 6.12, 4 CPUs, preempt=full" --cpus 4 --preempt full \
+    --suite module --suite kernel
+}
+
 count() { grep -c "^$1" "$results"; }
 
 mkdir -p "$out"
 : >"$results"
 [[ $# -gt 0 ]] || set -- "${all_stages[@]}"
 for stage in "$@"; do
-  [[ " ${all_stages[*]} " == *" $stage "* ]] ||
-    die "check has no stage '$stage'; its stages: ${all_stages[*]}"
+  [[ " ${all_stages[*]} ${more_stages[*]} " == *" $stage "* ]] ||
+    die "check has no stage '$stage'; its stages: ${all_stages[*]} ${more_stages[*]}"
 done
 for stage in "$@"; do
   say "$stage: $(describe_stage "$stage")"

@@ -17,6 +17,14 @@ packages_check=(
   clang-14 g++-12-aarch64-linux-gnu g++-12-riscv64-linux-gnu qemu-user
   valgrind
 )
+# Kernels and their headers are unpacked below build/, not installed; the
+# libraries are what the headers' tools need.
+# shellcheck disable=SC2034
+packages_vm=(
+  busybox-static cpio kmod libelf1 libssl3 make qemu-system-x86 sparse xz-utils
+)
+# shellcheck disable=SC2034
+packages_vm_debug=(bc bison flex libelf-dev rsync)
 
 jobs=${ACTIVATIONS_JOBS:-$(nproc)}
 

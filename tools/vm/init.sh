@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # SPDX-License-Identifier: BSL-1.0
 # The first process of the virtual machine that tools/vm/run.sh boots.  Loads
 # the module, runs /vm/job, and leaves by the port of isa-debug-exit.  Output
@@ -38,9 +39,9 @@ fail() {
   [ $status -ne 0 ] || status=125
 }
 
-for file in $(cat /vm/modules); do
+while read -r file; do
   insmod "$file" || fail "insmod $file failed"
-done
+done </vm/modules
 
 echo "vm: $(uname -r), $(nproc) CPUs, $(cat /proc/cmdline)"
 if [ -e /lib/activations.ko ]; then
@@ -53,6 +54,7 @@ if [ -e /lib/activations.ko ]; then
   fi
 fi
 
+# shellcheck disable=SC1091
 . /vm/environment
 cd "$(cat /vm/folder)" || fail "no $(cat /vm/folder)"
 echo "vm: begin"

@@ -49,54 +49,83 @@ depends_of() {
 # fetch_debian_kernel NAME IMAGE_METAPACKAGE HEADERS_METAPACKAGE: what the
 # metapackages name is the newest of that series.
 fetch_debian_kernel() {
-  local name=$1 image headers parts release package
-  set -e
-  say "fetch kernel $name"
-  refresh_package_lists
-  image=$(depends_of "$2" | grep '^linux-image-' | head -n 1)
-  headers=$(depends_of "$3" | grep '^linux-headers-' | head -n 1)
+  local image headers parts release
+  say "fetch kernel $1"
+  refresh_package_lists || return
+  image=$(depends_of "$2" | grep -m 1 '^linux-image-') &&
+    headers=$(depends_of "$3" | grep -m 1 '^linux-headers-') || return
   release=${headers#linux-headers-}
   mapfile -t parts < <(
     depends_of "$headers" | grep -E '^linux-(headers|kbuild|compiler)-'
   )
   rm -rf "$kernel_root" "$kernel_root.packages"
-  mkdir -p "$kernel_root" "$kernel_root.packages"
-  (cd "$kernel_root.packages" &&
-    apt-get download "$image" "$headers" "${parts[@]}")
-  for package in "$kernel_root.packages"/*.deb; do
-    dpkg-deb -x "$package" "$kernel_root"
-  done
-  rm -rf "$kernel_root.packages"
-  # The headers name each other by absolute path.
+  mkdir -p "$kernel_root" &&
+    unpack_packages "$kernel_root" "$image" "$headers" "${parts[@]}" || return
+  # The headers name each other by absolute path.  The kernel for type
+  # information would make pahole necessary.
   sed -i "s#\([ =]\)/usr/\(src\|lib\)/#\1$kernel_root/usr/\2/#" \
-    "$kernel_root/usr/src/linux-headers-$release/Makefile"
-  depmod -b "$kernel_root" "$release"
-  echo "$release" >"$kernel_root/complete"
+    "$kernel_root/usr/src/linux-headers-$release/Makefile" &&
+    rm -f "$kernel_root/usr/src/linux-headers-$release/vmlinux" &&
+    /sbin/depmod -b "$kernel_root" "$release" &&
+    echo "$release" >"$kernel_root/complete"
 }
 
-# A list that is older than a day names packages that the archive may no longer
+# unpack_packages FOLDER PACKAGE...
+unpack_packages() {
+  local folder=$1 packages=$1.packages package
+  shift
+  mkdir -p "$packages" && (cd "$packages" && apt-get download "$@") || return
+  for package in "$packages"/*.deb; do
+    dpkg-deb -x "$package" "$folder" || return
+  done
+  rm -rf "$packages"
+}
+
+# Lists that are older than a day name packages that the archive may no longer
 # have.
 refresh_package_lists() {
-  local sudo=()
-  if [[ -z $(find /var/lib/apt/lists -name '*Packages*' -mtime -1 -print -quit) ]]
-  then
+  local sudo=() lists=/var/lib/apt/lists
+  if [[ -z $(find "$lists" -name '*Packages*' -print -quit) ||
+    -z $(find "$lists" -maxdepth 0 -mtime -1) ]]; then
     [[ $(id -u) -eq 0 ]] || sudo=(sudo)
     "${sudo[@]}" apt-get -qq update
   fi
 }
 
-# build_module KERNEL [MAKE_ARGUMENT...]: after use_kernel; sets module.  The
-# sources are copied, since a kernel's make writes beside them.
+# build_module FOLDER [MAKE_ARGUMENT...]: after use_kernel; makes
+# build/kmod/FOLDER/activations.ko.  The sources are copied, since a kernel's
+# make writes beside them.
 build_module() {
-  local name=$1 folder=$PWD/build/kmod/$1
+  local folder=$PWD/build/kmod/$1
   shift
-  module=$folder/activations.ko
   mkdir -p "$folder"
   ln -sfn ../../include build/kmod/include
   (
     flock 9
     # Times are kept, so that make builds only what changed.
     cp -pRu kmod/. "$folder/" &&
-      make -C "$kernel_build" M="$folder" -j "$jobs" "$@" modules
+      make -C "$kernel_build" M="$folder" -j "${jobs:?}" "$@" modules
   ) 9>"$folder.lock"
+}
+
+# build_module_strictly KERNEL: from nothing, with sparse; fails on a warning.
+build_module_strictly() {
+  use_kernel "$1"
+  rm -rf "build/kmod/$1-strict"
+  build_module "$1-strict" W=1 C=2 2>&1 | tee "build/kmod/$1-strict.log"
+  [[ ${PIPESTATUS[0]} -eq 0 ]] || return 1
+  ! grep -E 'warning:|error:' "build/kmod/$1-strict.log"
+}
+
+# refuses_kernel_without KERNEL OPTION: the module's build ends with an error
+# that names the option.
+refuses_kernel_without() {
+  local folder=$1-without output
+  use_kernel "$1"
+  rm -rf "build/kmod/$folder"
+  mkdir -p "build/kmod"
+  echo "#undef $2" >"build/kmod/without-$2.h"
+  ! output=$(build_module "$folder" \
+    "KCFLAGS=-include $PWD/build/kmod/without-$2.h" 2>&1) || return 1
+  grep -E "error:.*$2" <<<"$output"
 }

@@ -8,6 +8,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.." || exit
 . tools/common.sh
 # shellcheck source=tools/vm/kernel.sh
 . tools/vm/kernel.sh
+# shellcheck source=tools/vm/debug_kernel.sh
+. tools/vm/debug_kernel.sh
 
 usage() {
   cat <<'END_OF_USAGE'
@@ -33,10 +35,11 @@ COMMAND names is there under the same name, with its shared libraries.
   --seconds N         limit of the whole run, default 1800
   --append WORDS      at the end of the kernel's command line
   --no-build          take the module and the tests as they are
+  --build-only        build them, boot nothing
 END_OF_USAGE
 }
 
-kernel=6.12 cpus=2 preempt='' match='' seconds=1800 append='' do_build=yes
+kernel=6.12 cpus=2 preempt='' match='' seconds=1800 append='' do_build=yes do_boot=yes
 memory=3072
 suites=() files=() environment=() command=()
 while [[ $# -gt 0 ]]; do
@@ -52,6 +55,11 @@ while [[ $# -gt 0 ]]; do
     --append) append=$2 ;;
     --no-build)
       do_build=no
+      shift
+      continue
+      ;;
+    --build-only)
+      do_boot=no
       shift
       continue
       ;;
@@ -188,7 +196,7 @@ make_initramfs() {
   root=$run/root
   mkdir -p "$root"/{vm,etc,lib} "$root$PWD"
   take /bin/busybox
-  take tools/vm/init /init
+  take tools/vm/init.sh /init
   take "$module" /lib/activations.ko
   gcc-12 -O1 -static -o "$run/suite" tools/vm/suite.c
   take "$run/suite" /bin/suite
@@ -279,8 +287,9 @@ judge() {
   sed -n 's/^note /== /p' "$run/lines"
 }
 
-need "${packages_build[@]}" "${packages_vm[@]}"
+need "${packages_build[@]:?}" "${packages_vm[@]:?}"
 build_all_parts
+[[ $do_boot == yes ]] || exit 0
 run=$PWD/build/vm/$(date +%m%d-%H%M%S)-$kernel-${cpus}cpu${preempt:+-$preempt}-$$
 total=0 status='' qemu_status=0
 mkdir -p "$run"

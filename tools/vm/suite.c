@@ -225,7 +225,7 @@ int main(int argc, char** argv) {
   double const factor = atof(argv[4]);
   FILE* const list = fopen(argv[1], "r");
   if (!list) fatal(argv[1]);
-  results = open(argv[2], O_WRONLY | O_APPEND);
+  results = open(argv[2], O_WRONLY | O_APPEND | O_NOCTTY);
   if (results < 0) fatal(argv[2]);
   setvbuf(stdout, NULL, _IOLBF, 0);
   sigset_t child;
