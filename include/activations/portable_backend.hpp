@@ -16,6 +16,8 @@
 // activation of this scheduler; everything else as detail/backend.hpp says.
 #pragma once
 
+#include <sched.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -25,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include <activations/activation_statistics.hpp>
 #include <activations/detail/core.hpp>
 #include <activations/detail/histogram.hpp>
 #include <activations/detail/portable/activation_pool.hpp>
@@ -47,27 +50,21 @@ struct portable_options {
   bool strict = false;
   // False: a blocked thread keeps its processor, as in any fiber library.
   bool hand_over = true;
+  // Why it is this backend, for describe().
+  std::string reason = "no /dev/activations";
 };
 
 // Counters, each since the backend started unless it says "now".
-struct portable_statistics {
+struct portable_statistics : activation_statistics {
   std::uint64_t returns = 0;         // processors taken by returners
   std::uint64_t sentinel_takes = 0;  // spares sent by a sentinel
   std::uint64_t monitor_takes = 0;   // spares sent by the monitor
   std::uint64_t missed_takes = 0;    // of these, came too late
   std::uint64_t excess_parks = 0;    // returners that found no processor
+  std::uint64_t slices_ended = 0;    // signals sent for it
   // How long a thread ran on after it had lost its processor, CPU time until
   // its next scheduling point; sampled, each sample weighs 16.
   duration_histogram excess{};
-  std::uint64_t preemptions = 0;     // threads stopped in user code
-  std::uint64_t slices_ended = 0;    // signals sent for it
-  std::uint64_t no_spare = 0;        // a hand-over found no spare
-  std::uint64_t direct_resumes = 0;  // a stopped thread went on for lack of one
-  std::uint64_t creation_failures = 0;  // pthread_create said no
-  std::uint64_t created = 0;      // kernel threads made to carry user code
-  std::uint64_t ended = 0;        // surplus ones ended
-  std::uint32_t activations = 0;  // alive now
-  std::uint32_t spares = 0;       // of these, parked now
 };
 
 class portable_backend final : public detail::backend {
@@ -130,6 +127,9 @@ class portable_backend final : public detail::backend {
     losses_.settle(self);
     detail::set_activation_state(self, ACTIVATIONS_ACTIVATION_RUNNING);
     count(self.lent->info->unblocks);
+    // Those who came back meanwhile wait for this CPU: let them see that they
+    // have no processor, and sleep.
+    if (options_.strict) sched_yield();
     detail::core::note_dispatch(self);  // a run segment of its own begins
     return true;
   }
@@ -269,8 +269,8 @@ class portable_backend final : public detail::backend {
 
   std::string describe() const override {
     auto const processors = core_.processor_count();
-    std::string text = "portable backend (no /dev/activations): " +
-                       std::to_string(processors) +
+    std::string text = "portable backend (" + options_.reason +
+                       "): " + std::to_string(processors) +
                        (processors == 1 ? " processor" : " processors");
     if (!can_hand_over_) return text + ", a blocked thread keeps its own";
     text += ", at most " + std::to_string(core_.activation_slots()) +
@@ -295,7 +295,7 @@ class portable_backend final : public detail::backend {
     s.excess_parks = get(excess_parks_);
     s.excess = losses_.excess().snapshot();
     s.slices_ended = get(lookout_.totals().slices_ended);
-    s.no_spare = get(pool_.totals().no_spare);
+    s.no_spare = pool_.no_spare();
     s.direct_resumes =
         get(direct_resumes_) + get(lookout_.totals().direct_resumes);
     s.creation_failures = get(pool_.totals().creation_failures);
