@@ -16,6 +16,8 @@
 #include "child.hpp"
 
 int main(int argc, char** argv) {
+  // What the tests of exec become.
+  if (argc == 2 && std::strcmp(argv[1], "--exit-7") == 0) return 7;
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   ::testing::InitGoogleTest(&argc, argv);
   if (!::testing::GTEST_FLAG(list_tests)) {

@@ -25,7 +25,8 @@ void check(char const* what, long result) {
 mini_scheduler::mini_scheduler(mini_options options)
     : options_(options),
       space_(options.processors, options.activations, options.stub),
-      jobs_(max_jobs) {}
+      jobs_(max_jobs),
+      attached_(options.activations) {}
 
 mini_scheduler::~mini_scheduler() {
   if (!threads_.empty()) finish();
@@ -72,12 +73,9 @@ void mini_scheduler::finish() {
     raw_call(SYS_futex, &done_jobs_, FUTEX_WAIT_PRIVATE, done, nullptr);
   }
   for (unsigned i = 0; i < options_.activations; ++i) {
-    // A thread that has not attached yet is no activation.
-    while (space_.activation(i).state.load(std::memory_order::acquire) ==
-           ACTIVATIONS_ACTIVATION_UNUSED) {
-      sched_yield();
-    }
-    check("END", space_.end(i));
+    while (!attached_[i].load()) sched_yield();
+    // Refused for a thread that a job has ended.
+    space_.end(i);
   }
   for (auto& thread : threads_) thread.join();
   threads_.clear();
@@ -146,6 +144,7 @@ void mini_scheduler::thread_main(unsigned i, unsigned v) {
   auto& own = space_.own(i);
   own.disabled.store(1, std::memory_order::relaxed);
   check("ATTACH", space_.attach(i, v));
+  attached_[i].store(true);
   if (v == none) {
     check("PARK", space_.park());
     if (take_events(i)) return static_cast<void>(space_.detach());
@@ -172,9 +171,7 @@ void mini_scheduler::thread_main(unsigned i, unsigned v) {
       space_.enable(i);
       (*job)();
       space_.disable(i);
-      if (done_jobs_.fetch_add(1) + 1 == job_count_.load()) {
-        raw_call(SYS_futex, &done_jobs_, FUTEX_WAKE_PRIVATE, 1 << 30);
-      }
+      job_done();
       continue;
     }
     auto& waiting = space_.control().work_waiting;
@@ -191,6 +188,12 @@ void mini_scheduler::thread_main(unsigned i, unsigned v) {
     if (take_events(i)) break;
   }
   space_.detach();
+}
+
+void mini_scheduler::job_done() noexcept {
+  if (done_jobs_.fetch_add(1) + 1 == job_count_.load()) {
+    raw_call(SYS_futex, &done_jobs_, FUTEX_WAKE_PRIVATE, 1 << 30);
+  }
 }
 
 void mini_scheduler::yield() noexcept {

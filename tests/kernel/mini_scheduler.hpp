@@ -44,6 +44,8 @@ class mini_scheduler {
   void start();
   // Until all jobs are done; then ends the threads.
   void finish();
+  // For a job: the kernel thread of activation i.
+  std::thread& thread(unsigned i) noexcept { return threads_[i]; }
   void run() {
     start();
     finish();
@@ -53,6 +55,8 @@ class mini_scheduler {
   static unsigned self() noexcept;
   // Lets a spare choose what runs next.
   void yield() noexcept;
+  // Counts the job as done; for one that ends its kernel thread.
+  void job_done() noexcept;
   // What the spares were dispatched with, and by how many calls.
   std::uint64_t dispatches() const noexcept { return dispatches_.load(); }
   std::uint64_t stale() const noexcept { return stale_.load(); }
@@ -80,6 +84,7 @@ class mini_scheduler {
   std::atomic<std::uint64_t> dispatches_ = 0;
   std::atomic<std::uint64_t> stale_ = 0;
   std::atomic<std::uint64_t> events_[8] = {};
+  std::vector<std::atomic<bool>> attached_;
   std::vector<std::thread> threads_;
 };
 

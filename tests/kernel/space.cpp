@@ -104,6 +104,12 @@ void space::close_file() noexcept {
   fd_ = -1;
 }
 
+void space::close_threads_file() noexcept {
+  int const other = fcntl(fd_, F_DUPFD_CLOEXEC, 3);
+  close(fd_);
+  fd_ = other;
+}
+
 void space::unmap_info() noexcept {
   if (info_) munmap(info_, open_.info_bytes);
   info_ = nullptr;

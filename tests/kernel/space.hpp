@@ -44,6 +44,8 @@ class space {
   int fd() const noexcept { return fd_; }
   // Closes the descriptor; the areas stay mapped.
   void close_file() noexcept;
+  // Closes the descriptor that threads attached by; calls go on by another.
+  void close_threads_file() noexcept;
   void unmap_info() noexcept;
   unsigned processors() const noexcept { return open_.processors; }
   unsigned activations() const noexcept { return open_.activations; }
