@@ -18,8 +18,6 @@
 
 #include <sched.h>
 
-#include <sched.h>
-
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -129,9 +127,6 @@ class portable_backend final : public detail::backend {
     losses_.settle(self);
     detail::set_activation_state(self, ACTIVATIONS_ACTIVATION_RUNNING);
     count(self.lent->info->unblocks);
-    // Those who came back meanwhile wait for this CPU: let them see that they
-    // have no processor, and sleep.
-    if (options_.strict) sched_yield();
     // Those who came back meanwhile wait for this CPU: let them see that they
     // have no processor, and sleep.
     if (options_.strict) sched_yield();
