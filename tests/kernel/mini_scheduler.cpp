@@ -160,7 +160,12 @@ void mini_scheduler::thread_main(unsigned i, unsigned v) {
           stale_.fetch_add(1, std::memory_order::relaxed);
           continue;
         }
-        check("SWITCH_TO", result);
+        // A signal woke the spare: to bed again.
+        if (result == -EINTR) {
+          check("PARK", space_.park());
+        } else {
+          check("SWITCH_TO", result);
+        }
         if (take_events(i)) break;
         continue;
       }
@@ -183,7 +188,7 @@ void mini_scheduler::thread_main(unsigned i, unsigned v) {
       }
     }
     long const result = space_.release();
-    if (result == -EAGAIN) continue;
+    if (result == -EAGAIN || result == -EINTR) continue;
     check("RELEASE", result);
     if (take_events(i)) break;
   }

@@ -7,6 +7,10 @@
  *
  * The frame [old rsp - 264, old rsp - 128) lies below the red zone; rsp moves
  * first, so that a signal finds it below the frame.
+ *
+ * The stubs that spoil something before the call are negative controls: what
+ * the module leaves in place (vector and x87 state, the red zone) comes out
+ * wrong, what it saves does not.
  */
 
 /* struct activations_registers: signal_mask, then user_regs_struct. */
@@ -15,9 +19,9 @@
 #define FLAGS_WORD 18
 #define IP_WORD 16
 
-.macro TAIL skip_flags=0, skip_r12=0, into_red_zone=0
+.macro TAIL
   GAP
-  lea -(264 - 128 * \into_red_zone)(%rsp), %rsp
+  lea -264(%rsp), %rsp
   GAP
   mov %rsi, %rbx
   GAP
@@ -51,11 +55,7 @@
   GAP
   pop %r13
   GAP
-  .if \skip_r12
-  lea 8(%rsp), %rsp
-  .else
   pop %r12
-  .endif
   GAP
   pop %rbp
   GAP
@@ -79,33 +79,38 @@
   GAP
   pop %rdi
   GAP
-  .if \skip_flags
-  lea 8(%rsp), %rsp
-  cmp %rsp, %rsp
-  .else
   popfq
-  .endif
   GAP
-  .if \into_red_zone
-  ret $0
-  .else
   ret $128
-  .endif
 .endm
 
-.macro STUB name, widen=0, skip_flags=0, skip_r12=0, into_red_zone=0
+.macro STUB name, before=0
   .globl \name
   .type \name, @function
   .balign 16
 \name:
-  .if \widen
+  .ifc \before, branches
   .rept 40
   jmp 1f
 1:
   .endr
   .endif
+  .ifc \before, vector
+  pcmpeqd %xmm5, %xmm5
+  .endif
+  .ifc \before, x87
+  fninit
+  .endif
+  .ifc \before, red_zone
+  movq $0, -64(%rsp)
+  .endif
+  .ifc \before, general
+  xor %r12, %r12
+  xor %ebp, %ebp
+  std
+  .endif
   syscall
-  TAIL \skip_flags, \skip_r12, \into_red_zone
+  TAIL
   .globl \name\()_end
 \name\()_end:
   .size \name, . - \name
@@ -116,16 +121,17 @@
 .macro GAP
 .endm
   STUB park_stub_plain
-  STUB park_stub_skips_flags, skip_flags=1
-  STUB park_stub_skips_r12, skip_r12=1
-  STUB park_stub_uses_red_zone, into_red_zone=1
+  STUB park_stub_spoils_vector, vector
+  STUB park_stub_spoils_x87, x87
+  STUB park_stub_spoils_red_zone, red_zone
+  STUB park_stub_spoils_general, general
 .purgem GAP
 
 .macro GAP
   jmp 2f
 2:
 .endm
-  STUB park_stub_wide, widen=1
+  STUB park_stub_wide, branches
 .purgem GAP
 
   .section .note.GNU-stack, "", @progbits

@@ -23,6 +23,8 @@ struct storm {
   bool kicks = false;
   // Sent to all threads in turn.
   int signal = 0;
+  // A negative control: corruption is what has to be found.
+  bool spoils = false;
 };
 
 unsigned cpus() {
@@ -84,7 +86,7 @@ activations_stats run_storm(storm const& what, F f) {
       static_cast<unsigned long long>(scheduler.stale()), sent,
       findings.describe().c_str(),
       static_cast<unsigned long long>(stats.fallbacks), wrong.load());
-  EXPECT_EQ(findings.corrupt.load(), 0u);
+  EXPECT_EQ(findings.corrupt.load() != 0, what.spoils);
   EXPECT_EQ(wrong.load(), 0u);
   EXPECT_GT(stats.preemptions, 0u);
   return stats;
@@ -122,6 +124,23 @@ KERNEL_TEST(Preemption, KicksKeepEverything) {
 KERNEL_TEST(Preemption, KicksAndSlicesWithTheStubWideKeepEverything) {
   run_storm({.stub = park_stub::wide(), .slice_ns = 200'000, .kicks = true},
             call_and_errno);
+}
+
+KERNEL_TEST(Preemption, ControlAStubThatChangesAVectorRegisterIsFound) {
+  run_storm({.stub = park_stub::spoils_vector(), .kicks = true, .spoils = true},
+            nothing_more);
+}
+KERNEL_TEST(Preemption, ControlAStubThatResetsX87IsFound) {
+  run_storm({.stub = park_stub::spoils_x87(), .kicks = true, .spoils = true},
+            nothing_more);
+}
+KERNEL_TEST(Preemption, ControlAStubThatWritesTheRedZoneIsFound) {
+  run_storm(
+      {.stub = park_stub::spoils_red_zone(), .kicks = true, .spoils = true},
+      nothing_more);
+}
+KERNEL_TEST(Preemption, WhatTheStubDoesToGeneralRegistersIsUndone) {
+  run_storm({.stub = park_stub::spoils_general(), .kicks = true}, nothing_more);
 }
 
 std::atomic<unsigned> handled;

@@ -13,9 +13,10 @@
 #define DECLARE_STUB(name) extern "C" char name[], name##_end[]
 DECLARE_STUB(park_stub_plain);
 DECLARE_STUB(park_stub_wide);
-DECLARE_STUB(park_stub_skips_flags);
-DECLARE_STUB(park_stub_skips_r12);
-DECLARE_STUB(park_stub_uses_red_zone);
+DECLARE_STUB(park_stub_spoils_vector);
+DECLARE_STUB(park_stub_spoils_x87);
+DECLARE_STUB(park_stub_spoils_red_zone);
+DECLARE_STUB(park_stub_spoils_general);
 
 namespace kernel_tests {
 namespace {
@@ -44,14 +45,17 @@ park_stub park_stub::plain() noexcept {
 park_stub park_stub::wide() noexcept {
   return stub_between(park_stub_wide, park_stub_wide_end);
 }
-park_stub park_stub::skips_flags() noexcept {
-  return stub_between(park_stub_skips_flags, park_stub_skips_flags_end);
+park_stub park_stub::spoils_vector() noexcept {
+  return stub_between(park_stub_spoils_vector, park_stub_spoils_vector_end);
 }
-park_stub park_stub::skips_r12() noexcept {
-  return stub_between(park_stub_skips_r12, park_stub_skips_r12_end);
+park_stub park_stub::spoils_x87() noexcept {
+  return stub_between(park_stub_spoils_x87, park_stub_spoils_x87_end);
 }
-park_stub park_stub::uses_red_zone() noexcept {
-  return stub_between(park_stub_uses_red_zone, park_stub_uses_red_zone_end);
+park_stub park_stub::spoils_red_zone() noexcept {
+  return stub_between(park_stub_spoils_red_zone, park_stub_spoils_red_zone_end);
+}
+park_stub park_stub::spoils_general() noexcept {
+  return stub_between(park_stub_spoils_general, park_stub_spoils_general_end);
 }
 
 int open_device() noexcept {

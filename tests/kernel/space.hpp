@@ -25,10 +25,12 @@ struct park_stub {
   static park_stub plain() noexcept;
   // A branch between all of its instructions, forty before the system call.
   static park_stub wide() noexcept;
-  // Negative controls: tails that leave a step out.
-  static park_stub skips_flags() noexcept;
-  static park_stub skips_r12() noexcept;
-  static park_stub uses_red_zone() noexcept;
+  // Negative controls: stubs that change something before the call.
+  static park_stub spoils_vector() noexcept;
+  static park_stub spoils_x87() noexcept;
+  static park_stub spoils_red_zone() noexcept;
+  // No control: the module restores what this one changes.
+  static park_stub spoils_general() noexcept;
 };
 
 class space {
