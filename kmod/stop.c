@@ -21,9 +21,10 @@
  * the handler's frame is set up over the real registers, and the notifier, armed
  * again, stops the thread at the handler's first instruction.
  *
- * If the stub's call does not reach us (descriptor closed, seccomp), the
- * notifier, which stays armed until llseek, sees the thread come back and
- * restores it; it is not stopped again.
+ * If the stub's call does not reach us (descriptor closed, seccomp), what follows
+ * it in the stub restores the thread in user mode, from the copy in the info
+ * area.  The notifier, which stays armed until llseek, sees that; such a thread is
+ * not stopped again.
  */
 #include <linux/sched/signal.h>
 #include <linux/signal.h>
@@ -276,17 +277,17 @@ static enum actv_decision actv_decide(struct actv_activation *a, int want,
 	}
 }
 
-/* The stub's call came back without having been here. */
-static void actv_stub_returned(struct actv_activation *a, struct pt_regs *regs)
+/*
+ * The stub's call came back without having been here.  What follows it in the
+ * stub restores mask and registers, from the copy in the info area.
+ */
+static void actv_stub_returned(struct actv_activation *a)
 {
 	struct actv_space *s = a->space;
 
-	actv_restore(regs, &a->saved);
 	a->redirected = false;
 	a->no_stop = true;
-	actv_unmask_signals(a);
 	raw_spin_lock(&s->lock);
-	WRITE_ONCE(s->registers[a->index].bytes, 0);
 	actv_count(s, ACTV_stub_returned);
 	if (a->state == ACTV_BLOCKED) {
 		actv_excess_end(a, actv_now());
@@ -295,10 +296,6 @@ static void actv_stub_returned(struct actv_activation *a, struct pt_regs *regs)
 	}
 	trace_activations_stub_returned(s->tgid, a->index);
 	raw_spin_unlock(&s->lock);
-	/* The exit path has looked for signals already: make it look again, by
-	 * an interrupt that arrives at the first user instruction. */
-	if (signal_pending(current))
-		irq_work_queue(&a->wake_work);
 }
 
 /* Context: on the way to user mode, interrupts off. */
@@ -322,7 +319,7 @@ void actv_user_return(struct user_return_notifier *urn)
 			goto out;
 		actv_disarm(a);
 		if (current->mm == s->mm)
-			actv_stub_returned(a, regs);
+			actv_stub_returned(a);
 		goto out;
 	}
 	want = atomic_xchg(&a->want, 0);
