@@ -74,7 +74,7 @@ TEST(Bounds, TheCapIsNeverExceeded) {
         unsigned seen = 0;
         std::size_t seen_threads = 0;
         EXPECT_TRUE(eventually([&] {
-          seen = std::max(seen, here.statistics().portable.activations);
+          seen = std::max(seen, here.statistics().kernel_threads.activations);
           seen_threads = std::max(seen_threads, kernel_threads());
           return done == 40;
         }));
@@ -100,8 +100,8 @@ TEST(Bounds, BlocksBeyondTheCapKeepTheirProcessorsAndAreCounted) {
     }));
   }
   EXPECT_TRUE(eventually([&] { return entered == 3; }));
-  EXPECT_TRUE(
-      eventually([&] { return here.statistics().portable.no_spare > 0; }));
+  EXPECT_TRUE(eventually(
+      [&] { return here.statistics().kernel_threads.no_spare > 0; }));
   std::this_thread::sleep_for(20ms);
   EXPECT_EQ(entered, 3);
   // Each that comes back lets the next one in.
@@ -126,18 +126,18 @@ TEST(Bounds, SurplusThreadsEnd) {
       pipe.block();
     }));
   EXPECT_TRUE(eventually([&] { return entered == 100; }));
-  EXPECT_GE(here.statistics().portable.activations, 100u);
+  EXPECT_GE(here.statistics().kernel_threads.activations, 100u);
   pipe.release();
   threads.clear();
   EXPECT_TRUE(eventually([&] {
-    return here.statistics().portable.activations <= 2 + 2 * 4 + 2;
-  })) << here.statistics().portable.activations;
+    return here.statistics().kernel_threads.activations <= 2 + 2 * 4 + 2;
+  })) << here.statistics().kernel_threads.activations;
   // The counters are read one by one, and the last thread may just be ending.
   EXPECT_TRUE(eventually([&] {
-    auto const now = here.statistics().portable;
+    auto const now = here.statistics().kernel_threads;
     return now.created == now.ended + now.activations;
   }));
-  auto const s = here.statistics().portable;
+  auto const s = here.statistics().kernel_threads;
   EXPECT_GE(s.ended, 80u);
   EXPECT_TRUE(eventually(
       [&] { return kernel_threads() <= before + helpers(2) + s.activations; }));
@@ -156,8 +156,8 @@ TEST(Bounds, SurplusThreadsEnd) {
 TEST(Bounds, SpareCountsAreThoseThatArePossible) {
   scheduler here({.processors = 2, .max_activations = 5});
   EXPECT_TRUE(
-      eventually([&] { return here.statistics().portable.spares == 3; }));
-  auto const s = here.statistics().portable;
+      eventually([&] { return here.statistics().kernel_threads.spares == 3; }));
+  auto const s = here.statistics().kernel_threads;
   EXPECT_EQ(s.activations, 5u);
   EXPECT_EQ(s.created, 5u);
   EXPECT_EQ(s.creation_failures, 0u);
@@ -236,7 +236,7 @@ TEST(Refusals, NoMoreThreadsOnceItRuns) {
               for (int i = 0; i < 16; ++i)
                 threads.push_back(here.spawn([&] { pipe.block(); }));
               bool const counted = eventually([&] {
-                return here.statistics().portable.creation_failures > 0;
+                return here.statistics().kernel_threads.creation_failures > 0;
               });
               pipe.release();
               for (auto& thread : threads) thread.join();
@@ -255,7 +255,7 @@ TEST(Refusals, RepeatedRefusalsAreNotAskedForAgainAtOnce) {
               for (int i = 0; i < 16; ++i)
                 threads.push_back(here.spawn([&] { pipe.block(); }));
               auto const failures = [&] {
-                return here.statistics().portable.creation_failures;
+                return here.statistics().kernel_threads.creation_failures;
               };
               if (!eventually([&] { return failures() > 0; })) return wrong;
               auto const before = failures();
@@ -421,7 +421,7 @@ TEST(Refusals, NoMemoryAtAllIsSurvived) {
               // Stacks of threads that ended earlier may serve them all.
               bool const counted = eventually([&] {
                 return entered == 40 ||
-                       here.statistics().portable.creation_failures > 0;
+                       here.statistics().kernel_threads.creation_failures > 0;
               });
               pipe.release();
               for (auto& thread : threads) thread.join();

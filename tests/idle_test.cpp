@@ -180,7 +180,7 @@ TEST(Idle, StoppedHogsLeaveNothingBehind) {
         while (!stop) (void)::getppid();
       }));
     EXPECT_TRUE(eventually(
-        [&] { return here.statistics().portable.preemptions > 10; }));
+        [&] { return here.statistics().kernel_threads.preemptions > 10; }));
     stop = true;
   }
   EXPECT_TRUE(comes_to_rest());

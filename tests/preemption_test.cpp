@@ -28,6 +28,7 @@
 namespace {
 
 using namespace blocking_ways;
+using activations::backend_choice;
 using activations::scheduler;
 using activations::scheduler_options;
 using activations::task;
@@ -100,7 +101,7 @@ TEST(Preemption, TwoHogsTakeTurnsOnOneProcessor) {
   scheduler here(preemptive(1));
   hogs both(here, 2);
   EXPECT_TRUE(eventually([&] { return both.turns() >= 20; })) << both.turns();
-  EXPECT_GT(here.statistics().portable.preemptions, 0u);
+  EXPECT_GT(here.statistics().kernel_threads.preemptions, 0u);
 }
 
 TEST(Preemption, ManyHogsAllGetTurns) {
@@ -124,7 +125,7 @@ TEST(Preemption, HogsTakeTurnsWithOneSpareForAll) {
     auto const turns = all.turns();
     EXPECT_TRUE(eventually([&] { return all.turns() >= turns + 20; }))
         << all.turns();
-    EXPECT_LE(here.statistics().portable.activations, processors + 1);
+    EXPECT_LE(here.statistics().kernel_threads.activations, processors + 1);
   }
 }
 
@@ -166,8 +167,10 @@ TEST(Preemption, WhoComesBackWithoutAProcessorIsStoppedToo) {
   auto hog = here.spawn([&] { both.compute(2); });
   EXPECT_TRUE(eventually([&] { return both.seen() == 0x4; })) << both.seen();
   pipe.release();
-  EXPECT_TRUE(
-      eventually([&] { return here.statistics().portable.excess_parks > 0; }));
+  EXPECT_TRUE(eventually([&] {
+    auto const s = here.statistics();
+    return s.portable.excess_parks + s.kernel.unblocks > 0;
+  }));
   both.stop();
 }
 
@@ -197,7 +200,7 @@ TEST(Preemption, WithoutASliceNobodyIsStopped) {
   scheduler here({.processors = 1});
   hogs two(here, 2);
   std::this_thread::sleep_for(50ms);
-  EXPECT_EQ(here.statistics().portable.preemptions, 0u);
+  EXPECT_EQ(here.statistics().kernel_threads.preemptions, 0u);
   EXPECT_EQ(here.statistics().portable.slices_ended, 0u);
 }
 
@@ -221,7 +224,7 @@ TEST(Preemption, AHolderOfALibraryLockIsStoppedAndFinishes) {
         ++done;
       }));
     EXPECT_TRUE(eventually([&] { return done == 6; })) << done;
-    EXPECT_LE(here.statistics().portable.activations, processors + 1);
+    EXPECT_LE(here.statistics().kernel_threads.activations, processors + 1);
   }
 }
 
@@ -258,7 +261,7 @@ TEST(Preemption, StoppedInsideMallocTheProgramStillFinishes) {
       }));
     EXPECT_TRUE(eventually([&] { return done == 8; })) << done;
     EXPECT_EQ(sum, 28u * rounds);
-    EXPECT_LE(here.statistics().portable.activations, processors + 1);
+    EXPECT_LE(here.statistics().kernel_threads.activations, processors + 1);
   }
 }
 
@@ -558,7 +561,8 @@ TEST(Preemption, ABlockedReadIsNotInterrupted) {
 
 // Nobody is stopped before there is somebody to go on in his place.
 bool has_spares(scheduler& here) {
-  return eventually([&] { return here.statistics().portable.spares > 0; });
+  return eventually(
+      [&] { return here.statistics().kernel_threads.spares > 0; });
 }
 
 // Sends the slice signal as the monitor does.
@@ -570,12 +574,15 @@ void end_slice_of(pid_t tid) {
 TEST(Preemption, IsDeferredToTheEndOfADisabledRegion) {
   scheduler_options options = preemptive(1);
   options.slice = 1h;  // nobody but the test ends slices
+  options.backend = backend_choice::portable;
   scheduler here(options);
   ASSERT_TRUE(has_spares(here));
   std::atomic<bool> other_ran{false};
   here.run([&] {
     user_thread other([&] { other_ran = true; });
-    auto const stops = [&] { return here.statistics().portable.preemptions; };
+    auto const stops = [&] {
+      return here.statistics().kernel_threads.preemptions;
+    };
     auto const before = stops();
     {
       activations::detail::disabled_region const outer;
@@ -597,6 +604,7 @@ TEST(Preemption, IsDeferredToTheEndOfADisabledRegion) {
 TEST(Preemption, IsDeliveredAtOnceOutsideOfThem) {
   scheduler_options options = preemptive(1);
   options.slice = 1h;
+  options.backend = backend_choice::portable;
   scheduler here(options);
   ASSERT_TRUE(has_spares(here));
   std::atomic<bool> other_ran{false};
@@ -608,7 +616,7 @@ TEST(Preemption, IsDeliveredAtOnceOutsideOfThem) {
     EXPECT_TRUE(other_ran);
     other.join();
   });
-  EXPECT_GE(here.statistics().portable.preemptions, 1u);
+  EXPECT_GE(here.statistics().kernel_threads.preemptions, 1u);
 }
 
 std::atomic<int> urgent{0};
@@ -630,7 +638,9 @@ TEST(Preemption, SignalsOfOthersReachTheHandlerBefore) {
   sigaction(SIGURG, &mine, &before);
   urgent = 0;
   {
-    scheduler here(preemptive(1));
+    auto options = preemptive(1);
+    options.backend = backend_choice::portable;
+    scheduler here(options);
     hogs one(here, 1);
     EXPECT_TRUE(eventually([&] { return one.turns() > 0; }));
     // To the process, to this thread, with a value, to a user thread's kernel

@@ -18,6 +18,7 @@
 namespace {
 
 using namespace blocking_ways;
+using activations::backend_choice;
 using activations::portable_statistics;
 using activations::scheduler;
 using activations::user_thread;
@@ -58,7 +59,7 @@ TEST(Statistics, ExcessIsWhatThreadsRanAfterALoss) {
   using activations::duration_histogram;
   duration_histogram empty;
   EXPECT_EQ(empty.total(), 0u);
-  scheduler here({.processors = 2});
+  scheduler here({.processors = 2, .backend = backend_choice::portable});
   EXPECT_EQ(here.statistics().portable.excess.total(), 0u);
   // After each block 400 us of computing without a scheduling point: those
   // who lost their processor meanwhile run that long in excess.
@@ -126,14 +127,15 @@ TEST(Statistics, YieldsAreSwitches) {
 }
 
 TEST(Statistics, ReturnersTakeProcessorsAndAreCounted) {
-  scheduler here({.processors = 1});
+  scheduler here({.processors = 1, .backend = backend_choice::portable});
   EXPECT_TRUE(until(here, 16, block_and_compute,
                     [](portable_statistics const& s) { return s.returns; }));
 }
 
 TEST(Statistics, ReturnersThatFindNoProcessorAreCounted) {
   // Strict: one that comes back asks, and the owner computes.
-  scheduler here({.processors = 1, .strict = true});
+  scheduler here(
+      {.processors = 1, .strict = true, .backend = backend_choice::portable});
   EXPECT_TRUE(until(
       here, 16,
       [] {
@@ -145,7 +147,7 @@ TEST(Statistics, ReturnersThatFindNoProcessorAreCounted) {
 }
 
 TEST(Statistics, WhoNoticedABlockIsCounted) {
-  scheduler here({.processors = 1});
+  scheduler here({.processors = 1, .backend = backend_choice::portable});
   pipe_read pipe;
   std::vector<user_thread> threads;
   std::atomic<int> entered{0};
@@ -164,7 +166,8 @@ TEST(Statistics, WhoNoticedABlockIsCounted) {
 }
 
 TEST(Statistics, EndedSlicesAreCounted) {
-  scheduler here({.processors = 1, .slice = 1ms});
+  scheduler here(
+      {.processors = 1, .slice = 1ms, .backend = backend_choice::portable});
   EXPECT_TRUE(until(
       here, 2, [] {},
       [](portable_statistics const& s) {
@@ -183,7 +186,7 @@ TEST(Statistics, ThreadsThatOnlyWaitCooperativelyCostNoHandOver) {
       }
     }));
   threads.clear();
-  auto const s = here.statistics().portable;
+  auto const s = here.statistics().kernel_threads;
   EXPECT_EQ(s.preemptions, 0u);
   EXPECT_EQ(s.creation_failures, 0u);
   EXPECT_EQ(s.direct_resumes, 0u);
@@ -192,7 +195,7 @@ TEST(Statistics, ThreadsThatOnlyWaitCooperativelyCostNoHandOver) {
 TEST(Statistics, DescribeNamesTheBackendAndItsBounds) {
   scheduler here({.processors = 2, .max_activations = 7, .slice = 3ms});
   auto const text = here.describe();
-  EXPECT_NE(text.find("portable backend"), std::string::npos) << text;
+  EXPECT_NE(text.find(" backend ("), std::string::npos) << text;
   EXPECT_NE(text.find("2 processors"), std::string::npos) << text;
   EXPECT_NE(text.find("7 kernel threads"), std::string::npos) << text;
   EXPECT_NE(text.find("3000 us"), std::string::npos) << text;

@@ -180,7 +180,7 @@ TEST(ThisThread, SleepersHoldNoKernelThread) {
       this_thread::sleep_for(20ms);
     }));
   while (sleeping < 1000) std::this_thread::yield();
-  EXPECT_LE(there.statistics().portable.activations, 10u);
+  EXPECT_LE(there.statistics().kernel_threads.activations, 10u);
 }
 
 // Nobody is ever idle for long here and nobody is ever late for ever: sleeps,

@@ -186,7 +186,8 @@ TEST(Slices, EndInsideThrowsAndAllocations) {
         }
       }
     }));
-  wait_until([&] { return there.statistics().portable.preemptions > 100; });
+  wait_until(
+      [&] { return there.statistics().kernel_threads.preemptions > 100; });
   over = true;
 }
 

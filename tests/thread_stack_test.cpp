@@ -182,7 +182,7 @@ TEST(ThreadStacks, AreGivenBack) {
     threads.clear();
     // The caches of the kernel threads hold some.
     EXPECT_LE(there.statistics().stacks.live,
-              16u * (there.statistics().portable.activations + 1));
+              16u * (there.statistics().kernel_threads.activations + 1));
   }
 }
 

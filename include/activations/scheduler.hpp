@@ -7,9 +7,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -19,6 +21,7 @@
 #include <activations/detail/stack_overflow.hpp>
 #include <activations/detail/thread_block.hpp>
 #include <activations/error.hpp>
+#include <activations/kernel_backend.hpp>
 #include <activations/portable_backend.hpp>
 #include <activations/processor_backend.hpp>
 #include <activations/statistics.hpp>
@@ -60,7 +63,7 @@ inline constexpr unsigned default_max_activations = 4096;
 // Errors     the constructor throws std::system_error when kernel threads or
 //            memory are refused, an option is out of range (EINVAL),
 //            the process runs under a user shadow stack (ENOTSUP), or the
-//            module is asked for and not there (ENODEV).
+//            kernel module is asked for and cannot be had (what opening it said).
 //
 // What happens when:
 //   destroyed with threads alive   requests a stop of all and waits for all
@@ -73,20 +76,24 @@ inline constexpr unsigned default_max_activations = 4096;
 //   used inside another scheduler  run() parks the caller's user thread
 class scheduler {
  public:
-  explicit scheduler(scheduler_options const& options = {})
-      : scheduler(options, checked_cpus(options)) {}
+  explicit scheduler(scheduler_options const& options = {}) {
+    start(options, checked_cpus(options));
+    detail::stack_overflow_reporter::install(&who_overflowed);
+  }
 
   ~scheduler() {
     if (runtime_->is_orphaned() || is_inside()) {
       if (!runtime_->is_orphaned()) stop();
       // The kernel threads that use these are gone, or outlive this call.
-      (void)backend_.release();
+      (void)portable_.release();
+      (void)kernel_.release();
       (void)runtime_.release();
       return;
     }
     stop();
     runtime_->wait_drained();
-    backend_.reset();
+    portable_.reset();
+    kernel_.reset();
     detail::stack_overflow_reporter::uninstall();
   }
 
@@ -146,7 +153,7 @@ class scheduler {
 
   // One line: the backend, why this one, processors, model.
   [[nodiscard]] std::string describe() const {
-    std::string text = backend_->describe();
+    std::string text = runtime_->lender().describe();
     if (runtime_->model() == threading::many_to_one)
       text += "; many-to-one";
     else if (runtime_->model() == threading::one_to_one)
@@ -160,14 +167,21 @@ class scheduler {
     s.spawned = runtime_->total(&detail::counters::spawned);
     s.switches = runtime_->total(&detail::counters::switches);
     s.steals = runtime_->total(&detail::counters::steals);
-    s.portable = backend_->statistics();
+    if (portable_ != nullptr) {
+      s.portable = portable_->statistics();
+      s.kernel_threads = s.portable;
+    } else {
+      s.kernel = kernel_->statistics();
+      s.kernel_threads = s.kernel;
+    }
     s.stacks = runtime_->stacks().statistics();
     return s;
   }
 
   // What threads blocked in, most frequent first; sampled.
   [[nodiscard]] std::vector<block_cause> block_causes() const {
-    auto all = backend_->causes().snapshot();
+    auto all = (portable_ != nullptr ? portable_->causes() : kernel_->causes())
+                   .snapshot();
     std::sort(all.begin(), all.end(),
               [](auto const& a, auto const& b) { return a.count > b.count; });
     return all;
@@ -188,8 +202,9 @@ class scheduler {
       throw_system_error(ENOTSUP, "switch stacks under a shadow stack");
     if (options.stack_bytes < minimum_stack_bytes)
       throw_system_error(EINVAL, "use stacks this small");
-    if (options.backend == backend_choice::kernel)
-      throw_system_error(ENODEV, "use the kernel module");
+    if (options.backend == backend_choice::kernel &&
+        options.model != threading::many_to_many)
+      throw_system_error(EINVAL, "use the kernel module in this model");
     if (options.slice.count() < 0)
       throw_system_error(EINVAL, "use a negative slice");
     auto const wanted =
@@ -197,11 +212,38 @@ class scheduler {
     return detail::choose_cpus(wanted);
   }
 
-  scheduler(scheduler_options const& options, std::vector<int> const& cpus) {
+  // What the options and the environment ask for; `reason`: why not the rest.
+  static backend_choice chosen(scheduler_options const& options,
+                               std::string& reason) {
+    reason = "as asked for";
+    if (options.backend != backend_choice::automatic) return options.backend;
+    if (options.model != threading::many_to_many) {
+      reason = "the one for this model";
+      return backend_choice::portable;
+    }
+    char const* const named = std::getenv("ACTIVATIONS_BACKEND");
+    std::string_view const name = named == nullptr ? "" : named;
+    if (name == "kernel") return backend_choice::kernel;
+    if (name != "portable") return backend_choice::automatic;
+    reason = "ACTIVATIONS_BACKEND says so";
+    return backend_choice::portable;
+  }
+
+  void start(scheduler_options const& options, std::vector<int> const& cpus) {
     auto const processors = static_cast<std::uint32_t>(cpus.size());
     auto most = options.max_activations == 0 ? default_max_activations
                                              : options.max_activations;
     most = std::max(most, processors);
+    std::string reason;
+    auto const choice = chosen(options, reason);
+    if (choice != backend_choice::portable) {
+      detail::kernel_device::refusal why;
+      if (start_on_kernel(options, processors, most, why)) return;
+      if (choice == backend_choice::kernel)
+        throw std::system_error(why.error, std::generic_category(),
+                                "activations: " + why.reason);
+      reason = why.reason;
+    }
     bool const hand_over = options.model == threading::many_to_many;
     if (!hand_over) most = processors;
     runtime_ = std::make_unique<detail::runtime>(
@@ -210,8 +252,26 @@ class scheduler {
     backend.slice = hand_over ? options.slice : std::chrono::nanoseconds{0};
     backend.strict = options.strict;
     backend.hand_over = hand_over;
-    backend_ = std::make_unique<portable_backend>(*runtime_, cpus, backend);
-    detail::stack_overflow_reporter::install(&who_overflowed);
+    backend.reason = reason;
+    portable_ = std::make_unique<portable_backend>(*runtime_, cpus, backend);
+  }
+
+  bool start_on_kernel(scheduler_options const& options,
+                       std::uint32_t processors, std::uint32_t most,
+                       detail::kernel_device::refusal& why) {
+    auto device = detail::kernel_device::open(processors, most, why);
+    if (device == nullptr) return false;
+    runtime_ = std::make_unique<detail::runtime>(
+        processors, std::min(most, device->activations()), options.stack_bytes,
+        options.model);
+    try {
+      kernel_ = std::make_unique<kernel_backend>(*runtime_, std::move(device),
+                                                 options.slice);
+    } catch (std::system_error const& failed) {
+      why = {failed.what(), failed.code().value()};
+      return false;
+    }
+    return true;
   }
 
   // Called in a signal handler.
@@ -229,7 +289,8 @@ class scheduler {
   }
 
   std::unique_ptr<detail::runtime> runtime_;
-  std::unique_ptr<portable_backend> backend_;
+  std::unique_ptr<portable_backend> portable_;  // one of the two
+  std::unique_ptr<kernel_backend> kernel_;
 };
 
 }  // namespace activations

@@ -7,16 +7,19 @@
 
 #include <cstdint>
 
+#include <activations/kernel_backend.hpp>
 #include <activations/portable_backend.hpp>
 
 namespace activations {
 
 struct scheduler_statistics {
-  std::uint64_t spawned = 0;       // user threads and tasks
-  std::uint64_t finished = 0;      // of these
-  std::uint64_t switches = 0;      // voluntary, between stacks
-  std::uint64_t steals = 0;        // from another processor's queue
-  portable_statistics portable{};  // hand-overs and kernel threads
+  std::uint64_t spawned = 0;               // user threads and tasks
+  std::uint64_t finished = 0;              // of these
+  std::uint64_t switches = 0;              // voluntary, between stacks
+  std::uint64_t steals = 0;                // from another processor's queue
+  activation_statistics kernel_threads{};  // whichever backend it is
+  portable_statistics portable{};          // all 0 with another backend
+  kernel_statistics kernel{};              // likewise
   detail::stack_pool_statistics stacks{};
 };
 

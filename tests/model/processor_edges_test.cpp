@@ -465,7 +465,7 @@ TEST(Watcher, EachEdgeIsNeeded) {
   auto late = o;
   late.early_timeouts = 1;
   model::expect_edges_are_needed(
-      "portable/watcher.hpp", "class watcher {",
+      "watcher.hpp", "class watcher {",
       {{"news and sleep", "E1", o, news_and_sleep},
        {"wake", "E2 E3", o, [](model::run& r) { wake_without_count(r, true); }},
        {"wake, not listed", "E2 E3", o,

@@ -67,8 +67,8 @@ class world {
     // Spares first, then helpers: with no preemption they sleep when the
     // owners begin.
     machine_.start([](model::machine::thread const& one) {
-      return one.body != &detail::activation_pool::run_thread ? 1
-             : static_cast<detail::activation_pool::slot*>(one.argument)
+      return one.body != &detail::activation_threads::run_thread ? 1
+             : static_cast<detail::activation_threads::slot*>(one.argument)
                      ->self.is_new
                  ? 0
                  : 2;
@@ -142,7 +142,7 @@ class world {
     model::engine::current()->make_thread_local(
         reinterpret_cast<void*&>(detail::current_activation_pointer));
     machine_.wants_thread = [this](model::machine::entry body) {
-      if (body == &detail::activation_pool::run_maker) return false;
+      if (body == &detail::spare_maker::run_maker) return false;
       if (body == &detail::lookout::run_monitor) return plan_.monitor;
       if (body == &detail::lookout::run_sentinel) return plan_.sentinels;
       return true;
@@ -210,7 +210,7 @@ class world {
     model::check(core_.searching_.load() == 0,
                  "account: a searcher counted that does not search");
     for (std::uint32_t i = 0; i < plan_.processors; ++i) {
-      auto& spares = lender_.pool_.lanes_[i].spares;
+      auto& spares = lender_.pool_.lanes_[i];
       std::uint32_t length = 0;
       auto next = static_cast<std::uint32_t>(spares.head_.load());
       for (; next != ACTIVATIONS_INDEX_NONE && length < 99; ++length) {
@@ -239,11 +239,13 @@ class world {
 
   void check_end() {
     auto const now = lender_.statistics();
-    for (auto const which : {&activations::portable_statistics::sentinel_takes,
-                             &activations::portable_statistics::monitor_takes,
-                             &activations::portable_statistics::returns,
-                             &activations::portable_statistics::preemptions,
-                             &activations::portable_statistics::direct_resumes})
+    using counter = std::uint64_t activations::portable_statistics::*;
+    for (counter const which :
+         {counter{&activations::portable_statistics::sentinel_takes},
+          counter{&activations::portable_statistics::monitor_takes},
+          counter{&activations::portable_statistics::returns},
+          counter{&activations::portable_statistics::preemptions},
+          counter{&activations::portable_statistics::direct_resumes}})
       reached.*which += now.*which;
     for (work const* w : all_)
       if (w->pushed) model::check(w->runs == 1, "P4: a job was lost");
@@ -627,7 +629,7 @@ TEST(ProcessorAccounts, AreEachNeeded) {
   constexpr char const* spares = "detail/portable/spare_list.hpp";
   constexpr char const* core = "detail/core.hpp";
   constexpr char const* losses = "detail/portable/losses.hpp";
-  constexpr char const* watcher = "detail/portable/watcher.hpp";
+  constexpr char const* watcher = "detail/watcher.hpp";
   for (slip const& one : std::initializer_list<slip>{
            {"an idle processor without its bit",
             {idle_set, "    bits_[processor / 64].fetch_or(", exchange},

@@ -110,6 +110,10 @@ struct alignas(cache_line_bytes) activation : runnable {
   std::atomic<std::uint32_t> next_spare{ACTIVATIONS_INDEX_NONE};
   std::atomic<bool> is_lost{false};       // its processor was taken
   std::atomic<bool> waits_pinned{false};  // in wait_pinned
+  // Of the kernel backend: in a run queue, because it was stopped; its thread
+  // was not taken as an activation.
+  std::atomic<bool> is_queued{false};
+  std::atomic<bool> is_refused{false};
   // CPU time that its thread had used when it lost its processor, ns; 0: not
   // sampled.  W: who took the processor, published by is_lost.
   std::atomic<std::uint64_t> cpu_at_loss_ns{0};

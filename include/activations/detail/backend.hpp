@@ -59,6 +59,12 @@ class backend {
   // A timer earlier than all others was set.
   virtual void timer_set(std::uint64_t deadline_ns) noexcept = 0;
 
+  // Activations were stopped in user mode since the last call, or one took a
+  // processor without looking at the ring of who had it before: queues them,
+  // and takes over such rings.  Only of a backend whose kernel says so in a
+  // word of its own: core::listen_to.  Context: `self` picks its next work.
+  virtual void collect(activation& /*self*/) noexcept {}
+
   // One line: which backend, and why this one.
   [[nodiscard]] virtual std::string describe() const = 0;
 };

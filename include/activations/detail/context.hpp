@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A context: a stack and where on it to continue. Picks the architecture and
-// is the one place that tells AddressSanitizer and ThreadSanitizer of stack
-// switches. The scheduler calls it; user code does not.
+// A context: a stack and where on it to continue. Picks the architecture, also
+// for the park stub, and is the one place that tells AddressSanitizer and
+// ThreadSanitizer of stack switches. The scheduler calls it; user code does
+// not.
 //
 // The life of a context that has a stack of its own:
 //
@@ -28,10 +29,13 @@
 
 #if defined(__x86_64__)
 #include <activations/detail/arch/x86_64/context.hpp>
+#include <activations/detail/arch/x86_64/park_stub.hpp>
 #elif defined(__aarch64__)
 #include <activations/detail/arch/aarch64/context.hpp>
+#include <activations/detail/arch/aarch64/park_stub.hpp>
 #elif defined(__riscv) && __riscv_xlen == 64
 #include <activations/detail/arch/riscv64/context.hpp>
+#include <activations/detail/arch/riscv64/park_stub.hpp>
 #else
 #error "activations: needs x86_64, aarch64 or riscv64"
 #endif

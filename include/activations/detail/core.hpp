@@ -26,6 +26,16 @@
 //   a watcher  of the backend, for owners that block, sleeps while no work
 //   waits. Work that no idle processor takes, or that it leaves, wakes it.
 //
+// Where a kernel watches for blocked owners (abi.h), it reads work_waiting:
+//   a pusher   stores to its queue, then reads the word and sets it if it is
+//              0, then reads idle_count (all seq_cst).
+//   an owner   that found nothing sets the word to 0, then looks at all queues
+//              once more, and sets it again if there is something; the kernel
+//              raises idle_count, then reads the word.
+//   So while the word is 0 nothing is queued, or somebody is about to set it;
+//   and of a push and a processor that goes idle, or that its blocked
+//   activation keeps, at least one sees the other.
+//
 // Involuntary stops (preemption) come through backend::stop and involve none
 // of this: the kernel thread itself waits, and is queued as a runnable.
 #pragma once
@@ -209,6 +219,8 @@ class core {
 
   // A queue may have got something: makes sure that somebody will look.
   void notify() noexcept {
+    if (shared_ != nullptr) [[unlikely]]
+      return notify_with_kernel();
     // seq_cst: pairs with the idle side; see the top of this file.
     if (idle_.count() != 0) {
       if (searching_.load(std::memory_order::seq_cst) == 0) [[unlikely]]
@@ -248,9 +260,18 @@ class core {
       syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
   }
 
+  // To the kernel that hands on the processors of those that block.
+  // Requires: there is one, see listen_to.
+  void say_work_waits() noexcept {
+    auto& waits = shared_->work_waiting;
+    // seq_cst, both: see the top of this file.
+    if (waits.load(std::memory_order::seq_cst) == 0) [[unlikely]]
+      waits.store(1, std::memory_order::seq_cst);
+  }
+
   // True if anything is queued anywhere that a processor could run.
   [[nodiscard]] bool has_work() noexcept {
-    if (!injected_.is_empty()) return true;
+    if (!injected_.is_empty() || somebody_stopped()) return true;
     for (std::uint32_t i = 0; i < processor_count_; ++i) {
       activation* const owner = activation_at(processors_[i].view().owner());
       if (owner != nullptr && !owner->ring.is_empty()) return true;
@@ -262,6 +283,12 @@ class core {
 
   // Follows the processor words; see idle_set.hpp.
   [[nodiscard]] idle_set& idle() noexcept { return idle_; }
+  // A kernel says through this when it stopped somebody, and is told through
+  // it when work waits.  Context: before the start.
+  void listen_to(activations_control_header& shared) noexcept {
+    shared_ = &shared;
+  }
+
   // How many of the backend's watchers sleep and want watch() called: those
   // who look at busy processors only, and those who look at all.
   [[nodiscard]] std::atomic<std::uint32_t>& watching() noexcept {
@@ -538,9 +565,28 @@ class core {
     return carrier;
   }
 
+  // No watcher to tell: the kernel's word is set in any case.
+  [[gnu::noinline]] void notify_with_kernel() noexcept {
+    say_work_waits();
+    // seq_cst: pairs with the idle side; see the top of this file.
+    if (idle_.count() != 0 && searching_.load(std::memory_order::seq_cst) == 0)
+      wake_one();
+  }
+
+  [[gnu::noinline]] void collect_stopped(activation& self) noexcept {
+    if (somebody_stopped()) backend_->collect(self);
+  }
+  // Relaxed: who sees it late sees it at the next look; collect() takes it.
+  [[nodiscard]] bool somebody_stopped() const noexcept {
+    return shared_ != nullptr &&
+           shared_->stopped.load(std::memory_order::relaxed) != 0;
+  }
+
   // Own ring and what foreign threads sent, and timers that are due.
   runnable* pick_here(activation& self) noexcept {
     ++self.tick;
+    if (shared_ != nullptr) [[unlikely]]
+      collect_stopped(self);
     // Counted by processor: an activation may serve one dispatch and block.
     auto const served =
         self.lent->control->dispatches.load(std::memory_order::relaxed);
@@ -804,6 +850,7 @@ class core {
       syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0,
               0) == 0;
   backend* backend_ = nullptr;
+  activations_control_header* shared_ = nullptr;  // see listen_to
   std::size_t stack_bytes_;
   std::uint32_t processor_count_;
   std::unique_ptr<processor[]> processors_;

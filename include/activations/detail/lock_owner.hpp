@@ -45,8 +45,9 @@ class lock_owner {
     return id == absent || id == id_of(current_activation());
   }
 
-  // False: it has parked, blocked, or not been dispatched yet. True: it runs,
-  // or one of the two threads is none of this scheduler's.
+  // False: it has parked, blocked, or not been dispatched yet, or the kernel
+  // says that another program has its CPU. True: it runs, or one of the two
+  // threads is none of this scheduler's.
   bool may_be_running() const noexcept {
     if (id_.load(std::memory_order::relaxed) == absent) return false;
     auto const segment = segment_.load(std::memory_order::relaxed);
@@ -58,13 +59,22 @@ class lock_owner {
     // The hash may deceive: another scheduler may have more processors.
     if (index >= self->home->processor_count()) return false;
     processor const& lent = self->home->processor_at(index);
-    return segment == segment_on(lent, *self->home) && lent.view().is_running();
+    return segment == segment_on(lent, *self->home) &&
+           runs(*self->home, lent.view());
   }
 
  private:
   static constexpr std::uintptr_t nobody = 0, absent = 1;
   static constexpr std::uint64_t unknown = 0;
   static constexpr std::uint64_t index_mask = 0xFFF, home_mask = 0xFFF'000;
+
+  // Relaxed: a hint, as all here.
+  static bool runs(core const& home, processor_view seen) noexcept {
+    activation const* const owner = home.activation_at(seen.owner());
+    return seen.is_running() && owner != nullptr &&
+           owner->info->state.load(std::memory_order::relaxed) ==
+               ACTIVATIONS_ACTIVATION_RUNNING;
+  }
 
   static std::uint64_t home_bits(core const& home) noexcept {
     // The low bits of an address differ least.

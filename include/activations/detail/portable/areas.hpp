@@ -13,11 +13,12 @@
 #include <system_error>
 
 #include <activations/abi.h>
+#include <activations/detail/area_view.hpp>
 #include <activations/error.hpp>
 
 namespace activations::detail {
 
-class areas {
+class areas : public area_view {
  public:
   // Throws std::system_error when memory is short.
   areas(std::uint32_t processors, std::uint32_t activations)
@@ -26,9 +27,8 @@ class areas {
                     activations * sizeof(activations_activation_info)),
         control_bytes_(sizeof(activations_control_header) +
                        processors * sizeof(activations_processor_control) +
-                       activations * sizeof(activations_activation_control)),
-        info_(map(info_bytes_)),
-        control_(nullptr) {
+                       activations * sizeof(activations_activation_control)) {
+    info_ = map(info_bytes_);
     try {
       control_ = map(control_bytes_);
     } catch (...) {
@@ -64,31 +64,6 @@ class areas {
   areas(areas const&) = delete;
   areas& operator=(areas const&) = delete;
 
-  [[nodiscard]] activations_processor_info& processor_info(
-      std::uint32_t i) noexcept {
-    return at<activations_processor_info>(info_, info().processor_offset, i);
-  }
-  [[nodiscard]] activations_activation_info& activation_info(
-      std::uint32_t i) noexcept {
-    return at<activations_activation_info>(info_, info().activation_offset, i);
-  }
-  [[nodiscard]] activations_processor_control& processor_control(
-      std::uint32_t i) noexcept {
-    return at<activations_processor_control>(control_,
-                                             control().processor_offset, i);
-  }
-  [[nodiscard]] activations_activation_control& activation_control(
-      std::uint32_t i) noexcept {
-    return at<activations_activation_control>(control_,
-                                              control().activation_offset, i);
-  }
-  [[nodiscard]] activations_info_header& info() noexcept {
-    return *static_cast<activations_info_header*>(info_);
-  }
-  [[nodiscard]] activations_control_header& control() noexcept {
-    return *static_cast<activations_control_header*>(control_);
-  }
-
  private:
   static void* map(std::size_t bytes) {
     void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -97,16 +72,8 @@ class areas {
     return memory;
   }
 
-  // The zeroed memory is every word's initial value.
-  template <class T>
-  static T& at(void* area, std::size_t offset, std::uint32_t i) noexcept {
-    return reinterpret_cast<T*>(static_cast<std::byte*>(area) + offset)[i];
-  }
-
   std::size_t info_bytes_;
   std::size_t control_bytes_;
-  void* info_;
-  void* control_;
 };
 
 }  // namespace activations::detail

@@ -33,7 +33,7 @@
 #include <activations/detail/portable/activation_pool.hpp>
 #include <activations/detail/portable/losses.hpp>
 #include <activations/detail/portable/preempt_signal.hpp>
-#include <activations/detail/portable/watcher.hpp>
+#include <activations/detail/watcher.hpp>
 
 namespace activations::detail {
 

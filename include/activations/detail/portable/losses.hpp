@@ -10,10 +10,10 @@
 #include <atomic>
 #include <cstdint>
 
+#include <activations/detail/block_causes.hpp>
 #include <activations/detail/core.hpp>
 #include <activations/detail/histogram.hpp>
 #include <activations/detail/portable/activation_pool.hpp>
-#include <activations/detail/portable/block_causes.hpp>
 #include <activations/detail/portable/order.hpp>
 
 namespace activations::detail {

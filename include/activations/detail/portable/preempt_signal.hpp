@@ -44,14 +44,6 @@ class preempt_signal {
   preempt_signal(preempt_signal const&) = delete;
   preempt_signal& operator=(preempt_signal const&) = delete;
 
-  // Context: an activation's kernel thread, once.
-  void unblock() const noexcept {
-    sigset_t only;
-    sigemptyset(&only);
-    sigaddset(&only, number);
-    pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
-  }
-
   // Asks one kernel thread of this process to stop at its next instruction.
   void send(pid_t tid) const noexcept {
     siginfo_t info{};
