@@ -128,30 +128,36 @@ static void actv_show_registers(struct actv_activation *a,
 	smp_store_release(&slot->bytes, (to - slot->values) * sizeof(*to));
 }
 
+/* A running thread's own sighand stays; only others must look it up by RCU. */
+static spinlock_t *actv_siglock(void)
+{
+	return &rcu_dereference_protected(current->sighand, true)->siglock;
+}
+
 /*
  * From the stop to llseek nothing but SIGKILL and SIGSTOP may be delivered.
  * Context: interrupts off, space->lock not held (see main.c).
  */
 static void actv_mask_signals(struct actv_activation *a)
 {
-	spin_lock(&current->sighand->siglock);
+	spin_lock(actv_siglock());
 	a->saved_mask = current->blocked;
 	sigfillset(&current->blocked);
 	sigdelset(&current->blocked, SIGKILL);
 	sigdelset(&current->blocked, SIGSTOP);
 	if (actv_skips(ACTV_SKIP_MASK))
 		current->blocked = a->saved_mask;
-	spin_unlock(&current->sighand->siglock);
+	spin_unlock(actv_siglock());
 }
 
 static void actv_unmask_signals(struct actv_activation *a)
 {
 	unsigned long flags;
 
-	spin_lock_irqsave(&current->sighand->siglock, flags);
+	spin_lock_irqsave(actv_siglock(), flags);
 	current->blocked = a->saved_mask;
 	recalc_sigpending();
-	spin_unlock_irqrestore(&current->sighand->siglock, flags);
+	spin_unlock_irqrestore(actv_siglock(), flags);
 }
 
 /* Sends the thread to the park stub instead of to where it was. */

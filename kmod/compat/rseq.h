@@ -4,7 +4,7 @@
 #define ACTV_COMPAT_RSEQ_H
 
 #include <linux/sched.h>
-#if __has_include(<linux/rseq.h>)
+#ifdef ACTV_HAVE_RSEQ_H
 #include <linux/rseq.h>
 #endif
 
