@@ -99,7 +99,7 @@ build_all_parts() {
   module=$PWD/build/kmod/$kernel/activations.ko
   if [[ $do_build == yes ]]; then
     mkdir -p build/check
-    build_module "$kernel" W=1 >"build/kmod-$kernel.log" 2>&1 || {
+    build_module "$kernel" W=1 ACTIVATIONS_TEST=1 >"build/kmod-$kernel.log" 2>&1 || {
       tail -n 40 "build/kmod-$kernel.log" >&2
       die "the module does not build; all of it is in build/kmod-$kernel.log"
     }
@@ -230,7 +230,7 @@ boot() {
   printf '%s\n' "$words $append" >"$run/kernel-arguments"
   # With SMAP, QEMU 7.2 checks a return from user mode to user mode wrongly.
   timeout -k 10 "$seconds" qemu-system-x86_64 \
-    -machine q35 -accel tcg,thread=multi -cpu max,-smap -smp "$cpus" \
+    -machine q35 -accel tcg,thread=multi -cpu max,-smap,-la57 -smp "$cpus" \
     -m "$memory" -nodefaults -no-user-config -no-reboot -display none \
     -kernel "$kernel_image" -initrd "$run/initramfs" -append "$words $append" \
     -serial stdio -serial "file:$run/lines" \
