@@ -71,7 +71,8 @@ struct actv_activation *actv_new(struct actv_space *s, u32 index)
 	a->index = index;
 	a->info = (void *)s->info + s->info->activation_offset +
 		  index * sizeof(*a->info);
-	a->control = (void *)s->control + s->control->activation_offset +
+	/* The same offset; that in the control area is anybody's to change. */
+	a->control = (void *)s->control + s->info->activation_offset +
 		     index * sizeof(*a->control);
 	a->state = ACTV_UNUSED;
 	INIT_LIST_HEAD(&a->link);
@@ -314,10 +315,8 @@ static struct actv_activation *actv_block(struct actv_activation *a, u64 now)
 	struct actv_processor *v;
 
 	raw_spin_lock(&s->lock);
-	if (a->state != ACTV_OWNER) {
-		actv_excess_end(a, now);
+	if (a->state != ACTV_OWNER)
 		goto out;
-	}
 	if (READ_ONCE(a->control->disabled)) {
 		actv_count(s, ACTV_disabled_blocks);
 		actv_show(a, ACTIVATIONS_ACTIVATION_BLOCKED, now);
@@ -367,6 +366,11 @@ static void actv_sched_out(struct preempt_notifier *notifier,
 	__this_cpu_write(actv_running, NULL);
 	actv_disarm(a);
 	actv_slice_pause(a, now);
+	if (a->excess_since_ns) {
+		raw_spin_lock(&a->space->lock);
+		actv_excess_end(a, now);
+		raw_spin_unlock(&a->space->lock);
+	}
 	if (task_is_runnable(current)) {
 		/* For another process, or for another of our activations:
 		 * published for those who spin, and no event. */

@@ -32,6 +32,7 @@ void actv_processor_init(struct actv_space *s, u32 index)
 	v->index = index;
 	v->info = (void *)s->info + s->info->processor_offset +
 		  index * sizeof(*v->info);
+	/* The same offset; that in the control area is anybody's to change. */
 	v->control = (void *)s->control + s->info->processor_offset +
 		     index * sizeof(*v->control);
 	BUILD_BUG_ON(sizeof(*v->info) != sizeof(*v->control));
@@ -634,7 +635,7 @@ static void actv_kick_arrived(void *data)
 	int cpu = -1;
 
 	if (a && a->space == s) {
-		if (atomic_read(&a->want)) {
+		if (atomic_read(&a->want) & ACTV_WANT_PREEMPT) {
 			actv_rseq_preempt();
 			actv_arm(a);
 		}
