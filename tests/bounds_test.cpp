@@ -118,6 +118,7 @@ TEST(Bounds, SurplusThreadsEnd) {
   auto const before = kernel_threads();
   scheduler here({.processors = 2});
   pipe_read pipe;
+  pipe_read second;
   std::atomic<int> entered{0};
   std::vector<user_thread> threads;
   for (int i = 0; i < 100; ++i)
@@ -143,7 +144,6 @@ TEST(Bounds, SurplusThreadsEnd) {
       [&] { return kernel_threads() <= before + helpers(2) + s.activations; }));
   // The places of the ended ones serve again.
   entered = 0;
-  pipe_read second;
   for (int i = 0; i < 60; ++i)
     threads.push_back(here.spawn([&] {
       ++entered;

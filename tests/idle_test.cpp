@@ -18,6 +18,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -61,18 +62,37 @@ use use_of(std::string const& task) {
   return u;
 }
 
-// Of every kernel thread but the caller.
+std::set<std::string> kernel_threads() {
+  std::set<std::string> names;
+  DIR* const tasks = ::opendir("/proc/self/task");
+  while (dirent const* const entry = ::readdir(tasks))
+    if (entry->d_name[0] != '.') names.insert(entry->d_name);
+  ::closedir(tasks);
+  return names;
+}
+
+// The caller, and a sanitizer's own thread, which comes with the first other.
+std::set<std::string> const& strangers() {
+  static std::set<std::string> const before = [] {
+    std::thread([] {}).join();
+    return kernel_threads();
+  }();
+  return before;
+}
+
+// Of every kernel thread of ours.
 std::map<std::string, use> everybodys_use() {
   std::map<std::string, use> all;
-  DIR* const tasks = ::opendir("/proc/self/task");
-  while (dirent const* const entry = ::readdir(tasks)) {
-    std::string const name = entry->d_name;
-    if (name[0] != '.' && name != std::to_string(::gettid()))
+  for (std::string const& name : kernel_threads())
+    if (!strangers().contains(name))
       all[name] = use_of("/proc/self/task/" + name);
-  }
-  ::closedir(tasks);
   return all;
 }
+
+class Idle : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { (void)strangers(); }
+};
 
 // True if no thread did anything for a second, or came or went.
 bool is_quiet_for_a_second() {
@@ -99,7 +119,7 @@ testing::AssertionResult comes_to_rest() {
   return failure;
 }
 
-TEST(Idle, TheMeasureSeesAThreadThatSleepsNowAndThen) {
+TEST_F(Idle, TheMeasureSeesAThreadThatSleepsNowAndThen) {
   // The negative control: one system call in 100 ms.
   std::atomic<bool> stop{false};
   std::thread ticking([&] {
@@ -110,20 +130,20 @@ TEST(Idle, TheMeasureSeesAThreadThatSleepsNowAndThen) {
   ticking.join();
 }
 
-TEST(Idle, ANewSchedulerCostsNothing) {
+TEST_F(Idle, ANewSchedulerCostsNothing) {
   for (unsigned processors : {1u, 2u}) {
     scheduler here({.processors = processors});
     EXPECT_TRUE(comes_to_rest());
   }
 }
 
-TEST(Idle, ASchedulerWithASliceCostsNothing) {
+TEST_F(Idle, ASchedulerWithASliceCostsNothing) {
   scheduler here({.processors = 2, .slice = 1ms});
   here.run([] {});
   EXPECT_TRUE(comes_to_rest());
 }
 
-TEST(Idle, WaitingThreadsAndTasksCostNothing) {
+TEST_F(Idle, WaitingThreadsAndTasksCostNothing) {
   scheduler here({.processors = 2});
   activations::event go;
   std::vector<user_thread> threads;
@@ -136,7 +156,7 @@ TEST(Idle, WaitingThreadsAndTasksCostNothing) {
   go.set();
 }
 
-TEST(Idle, BlockedThreadsCostNothing) {
+TEST_F(Idle, BlockedThreadsCostNothing) {
   // All processors are kept by blocked owners.
   scheduler here({.processors = 2});
   pipe_read pipe;
@@ -147,7 +167,7 @@ TEST(Idle, BlockedThreadsCostNothing) {
   pipe.release();
 }
 
-TEST(Idle, ABurstOfBlocksLeavesNothingBehind) {
+TEST_F(Idle, ABurstOfBlocksLeavesNothingBehind) {
   scheduler here({.processors = 2});
   {
     std::vector<user_thread> threads;
@@ -159,7 +179,7 @@ TEST(Idle, ABurstOfBlocksLeavesNothingBehind) {
   EXPECT_TRUE(comes_to_rest());
 }
 
-TEST(Idle, ADistantTimerCostsNothing) {
+TEST_F(Idle, ADistantTimerCostsNothing) {
   scheduler here({.processors = 2});
   activations::event go;
   auto sleeper = here.spawn([&] { (void)go.wait_for(1h); });
@@ -170,7 +190,7 @@ TEST(Idle, ADistantTimerCostsNothing) {
   go.set();
 }
 
-TEST(Idle, StoppedHogsLeaveNothingBehind) {
+TEST_F(Idle, StoppedHogsLeaveNothingBehind) {
   scheduler here({.processors = 1, .slice = 500us});
   {
     std::atomic<bool> stop{false};
@@ -186,7 +206,7 @@ TEST(Idle, StoppedHogsLeaveNothingBehind) {
   EXPECT_TRUE(comes_to_rest());
 }
 
-TEST(Idle, NoHandOverCostsNothing) {
+TEST_F(Idle, NoHandOverCostsNothing) {
   scheduler here({.model = activations::threading::many_to_one});
   activations::event go;
   auto waiting = here.spawn([&] { go.wait(); });
