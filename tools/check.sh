@@ -25,7 +25,7 @@ describe_stage() {
     clang14) echo "clang 14: headers and examples" ;;
     asan-ubsan) echo "AddressSanitizer and UndefinedBehaviorSanitizer" ;;
     kernel) echo "the module on Debian's 6.1 and 6.12, in virtual machines" ;;
-    tsan) echo "ThreadSanitizer, of some suites; all: ./do tsan" ;;
+    tsan) echo "ThreadSanitizer" ;;
   esac
 }
 
@@ -98,13 +98,7 @@ unit_tests_of() {
 
 stage_clang19() { unit_tests_of clang19; }
 stage_asan-ubsan() { unit_tests_of asan-ubsan; }
-# The suites whose every report is understood.  ./do tsan runs all: there it
-# still reports on libc (name lookup) and on kernel threads that replace others.
-stage_tsan() {
-  step "tsan: build" build_all tsan
-  run_tests tsan -R \
-    '^(barrier|condition_variable|counting_semaphore|event|fork_join)_test'
-}
+stage_tsan() { unit_tests_of tsan; }
 
 # Options that this kernel must have; without one the module must not build.
 needed_options=(CONFIG_PREEMPT_NOTIFIERS CONFIG_USER_RETURN_NOTIFIER)
