@@ -520,6 +520,7 @@ long actv_attach(struct actv_space *s, struct file *file, int fd, u32 index,
 	a->dispatched_ns = 0;
 	atomic_set(&a->want, 0);
 	a->cpu = smp_processor_id();
+	s->attached_count++;
 	WRITE_ONCE(a->task, current);
 	WRITE_ONCE(a->info->generation, a->info->generation + 1);
 	WRITE_ONCE(a->info->tid, task_pid_vnr(current));
@@ -563,9 +564,12 @@ void actv_leave(struct actv_activation *a)
 	actv_excess_end(a, now);
 	if (a->state == ACTV_SPARE || a->state == ACTV_STOPPED)
 		actv_list_out(a);
+	s->attached_count--;
 	if (a->processor)
 		to = actv_give_up(a->processor, now);
 	a->processor = NULL;
+	if (!s->attached_count)
+		actv_forget_orphans(s);
 	file = a->file;
 	a->file = NULL;
 	WRITE_ONCE(a->task, NULL);
@@ -660,8 +664,10 @@ long actv_park(struct actv_activation *a)
 		if (v) {
 			keeper = v->owner;
 			actv_grant(v, a, ACTIVATIONS_EVENT_GRANTED |
-				   ACTIVATIONS_EVENT_BLOCKED, keeper, now);
-			actv_lose_kept(keeper, v, now);
+				   (keeper ? ACTIVATIONS_EVENT_BLOCKED : 0),
+				   keeper, now);
+			if (keeper)
+				actv_lose_kept(keeper, v, now);
 			result = 0;
 		} else {
 			actv_spare_in(a, now);

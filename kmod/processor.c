@@ -107,6 +107,48 @@ void actv_end_idle(struct actv_processor *v, u64 now)
 	actv_publish(v, ACTIVATIONS_PROCESSOR_RUNNING, now);
 }
 
+/* The owner left and there was nobody to follow; it stays the space's. */
+static void actv_orphan(struct actv_processor *v)
+{
+	struct actv_space *s = v->space;
+
+	actv_count(s, ACTV_offline);
+	if (s->attached_count) {
+		v->orphan = true;
+		s->orphan_count++;
+	}
+}
+
+static void actv_adopt(struct actv_processor *v)
+{
+	if (v->orphan) {
+		v->orphan = false;
+		v->space->orphan_count--;
+	}
+}
+
+/* Nobody is left to adopt one: the next ATTACH says who gets what. */
+void actv_forget_orphans(struct actv_space *s)
+{
+	u32 i;
+
+	lockdep_assert_held(&s->lock);
+	for (i = 0; s->orphan_count && i < s->processor_count; i++)
+		actv_adopt(&s->processors[i]);
+}
+
+static struct actv_processor *actv_find_orphan(struct actv_space *s)
+{
+	u32 i;
+
+	if (!s->orphan_count)
+		return NULL;
+	for (i = 0; i < s->processor_count; i++)
+		if (s->processors[i].orphan)
+			return &s->processors[i];
+	return NULL;
+}
+
 /**
  * actv_grant - lends a processor
  * @v: the processor, whose owner, if any, has been dealt with
@@ -129,6 +171,7 @@ void actv_grant(struct actv_processor *v, struct actv_activation *to,
 	v->deadline_ns = ACTV_NEVER;
 	v->kept_since_ns = 0;
 	v->slice_used_ns = 0;
+	actv_adopt(v);
 	v->owner = to;
 	to->processor = v;
 	to->last = v;
@@ -342,8 +385,8 @@ static struct actv_processor *actv_find_held(struct actv_space *s)
  * @s: the space
  *
  * Context: space->lock.
- * Return: one whose owner blocked when there was no spare, or that nobody could
- * look into when it had been kept for a while; NULL if there is none.
+ * Return: one whose owner left or blocked when there was no spare, or that
+ * nobody could look into when it had been kept for a while; NULL if there is none.
  */
 struct actv_processor *actv_find_unserved(struct actv_space *s)
 {
@@ -352,6 +395,9 @@ struct actv_processor *actv_find_unserved(struct actv_space *s)
 	u32 i;
 
 	lockdep_assert_held(&s->lock);
+	v = actv_find_orphan(s);
+	if (v)
+		return v;
 	if (work) {
 		v = actv_find_held(s);
 		if (v)
@@ -374,6 +420,8 @@ static struct actv_processor *actv_find_idle(struct actv_activation *a)
 	struct actv_processor *kept = NULL;
 	u32 i;
 
+	if (s->orphan_count)
+		return actv_find_orphan(s);
 	if (s->held_count)
 		return actv_find_held(s);
 	if (!s->idle_count)
@@ -407,7 +455,9 @@ bool actv_claim_idle(struct actv_activation *a, u64 now)
 		return false;
 	before = v->owner;
 	actv_grant(v, a, 0, before, now);
-	if (before->state == ACTV_IDLER) {
+	if (!before) {
+		actv_look_again(a->space);
+	} else if (before->state == ACTV_IDLER) {
 		before->processor = NULL;
 		actv_spare_in(before, now);
 	} else {
@@ -444,7 +494,7 @@ struct actv_activation *actv_give_up(struct actv_processor *v, u64 now)
 			actv_end_idle(v, now);
 		v->owner = NULL;
 		actv_publish(v, ACTIVATIONS_PROCESSOR_OFFLINE, now);
-		actv_count(s, ACTV_offline);
+		actv_orphan(v);
 	}
 	return to;
 }

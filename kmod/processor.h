@@ -21,6 +21,7 @@ struct actv_processor {
 	/* Under space->lock. */
 	enum activations_processor_state state;	/* OFFLINE, RUNNING or IDLE */
 	struct actv_activation *owner;		/* NULL: OFFLINE */
+	bool orphan;		/* OFFLINE, for whoever can use it */
 	u64 tag;
 	u64 deadline_ns;	/* of its idler; ACTV_NEVER */
 	u64 kept_since_ns;	/* by a keeper; 0 = looked into already */
@@ -59,6 +60,7 @@ bool actv_claim_idle(struct actv_activation *a, u64 now);
 struct actv_processor *actv_find_unserved(struct actv_space *s);
 struct actv_activation *actv_give_up(struct actv_processor *v, u64 now);
 void actv_keep(struct actv_processor *v, u64 now);
+void actv_forget_orphans(struct actv_space *s);
 void actv_hold(struct actv_processor *v, u64 now);
 
 /* Calls; the arguments are checked (device.c). */

@@ -67,7 +67,7 @@ struct actv_processor;
 	X(stub_returned, "park stubs whose call did not reach the module") \
 	X(paused_blocks, "blocks of a traced, stopped or frozen thread") \
 	X(timer_unserved, "due timers that found no idle processor") \
-	X(offline, "processors that went offline with their owner")
+	X(offline, "processors whose owner left with nobody to follow")
 
 enum actv_counter {
 #define X(name, text) ACTV_##name,
@@ -116,6 +116,8 @@ struct actv_space {
 	u32 stopped_count;
 	u32 idle_count;
 	u32 held_count;
+	u32 orphan_count;
+	u32 attached_count;
 	DECLARE_BITMAP(idle, ACTV_PROCESSORS_MAX);
 	u64 timer_ns;			/* earliest TIMER; ACTV_NEVER */
 	u64 timer_armed_ns;		/* when `timer` is set for */
