@@ -833,6 +833,7 @@ long actv_stop(struct actv_activation *a)
 			actv_set_state(a, ACTV_LOOSE,
 				       ACTIVATIONS_ACTIVATION_UNBLOCKED,
 				       actv_now());
+			a->excess_since_ns = actv_now();
 			actv_count(s, ACTV_interrupted_stops);
 			result = -ERESTARTNOINTR;
 		}

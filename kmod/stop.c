@@ -6,9 +6,9 @@
  *    is armed, on its CPU.  That fires with interrupts off, after signals and
  *    system call restart: the registers are what user code will see.
  * 2. It decides (actv_decide).  To stop the thread it saves the registers,
- *    blocks all signals but SIGKILL and SIGSTOP, and sends the thread to the
- *    process's park stub, a bare `syscall` that asks llseek of the device.  It
- *    cannot sleep here: the exit path has cached its work already.
+ *    blocks all signals but SIGKILL, and sends the thread to the process's park
+ *    stub, a bare `syscall` that asks llseek of the device.  It cannot sleep
+ *    here: the exit path has cached its work already.
  * 3. llseek (actv_llseek) restores the signal mask, hands over the processor,
  *    sleeps until the thread is switched to, and puts every register back.
  *    Its result is 64 bits wide, so rax is restored as well.
@@ -135,7 +135,9 @@ static spinlock_t *actv_siglock(void)
 }
 
 /*
- * From the stop to llseek nothing but SIGKILL and SIGSTOP may be delivered.
+ * From the stop to llseek nothing but SIGKILL may be delivered.  SIGSTOP is held
+ * back too, so that a debugger that attaches there sees the real registers; job
+ * control's stop of a whole process is no signal to this thread, and works.
  * Context: interrupts off, space->lock not held (see main.c).
  */
 static void actv_mask_signals(struct actv_activation *a)
@@ -144,7 +146,6 @@ static void actv_mask_signals(struct actv_activation *a)
 	a->saved_mask = current->blocked;
 	sigfillset(&current->blocked);
 	sigdelset(&current->blocked, SIGKILL);
-	sigdelset(&current->blocked, SIGSTOP);
 	if (actv_skips(ACTV_SKIP_MASK))
 		current->blocked = a->saved_mask;
 	spin_unlock(actv_siglock());
