@@ -51,8 +51,13 @@ int error_of(F f) {
 // ---- options ---------------------------------------------------------------
 
 TEST(SchedulerOptions, ProcessorsAreAsManyAsAskedFor) {
-  for (unsigned const n : {1u, 2u, 3u, 8u, 70u})
+  for (unsigned const n : {1u, 2u, 3u, 8u})
     EXPECT_EQ(scheduler({.processors = n}).processors(), n);
+  // The kernel module lends fewer.
+  using activations::backend_choice;
+  EXPECT_EQ(scheduler({.processors = 70, .backend = backend_choice::portable})
+                .processors(),
+            70u);
 }
 
 TEST(SchedulerOptions, ProcessorsAreAtMostTheCpusOfTheMaskByDefault) {

@@ -119,9 +119,8 @@ class kernel_backend final : public detail::backend,
     // Exchange: see timer_set.
     core_shared().work_waiting.exchange(0, std::memory_order::seq_cst);
     core_.barrier_for_forks();
-    if (core_.has_work() || core_.has_ended()) {
+    if (core_.has_work() || core_.has_ended() || rescue(self)) {
       core_.say_work_waits();
-      rescue(self);
       return;
     }
     int const error =
@@ -234,6 +233,9 @@ class kernel_backend final : public detail::backend,
           core_.make_runnable(*stopped);
       }
     }
+    auto const now = detail::monotonic_ns();
+    if (now < next_rescue_ns_.load(std::memory_order::relaxed)) return;
+    next_rescue_ns_.store(now + rescue_period_ns, std::memory_order::relaxed);
     rescue(self);
   }
 
@@ -284,6 +286,9 @@ class kernel_backend final : public detail::backend,
   // Spares for each processor; see spare_maker.hpp.
   static constexpr std::uint32_t least_wanted = 4;
   static constexpr std::uint32_t most_wanted = 8;
+  // How often at most busy processors look for forgotten rings; idle ones do
+  // so before they sleep.
+  static constexpr std::uint64_t rescue_period_ns = 1'000'000;
 
   activations_control_header& core_shared() noexcept {
     return device_->control();
@@ -457,27 +462,24 @@ class kernel_backend final : public detail::backend,
     if (cause.kind != ACTIVATIONS_CAUSE_UNKNOWN) causes_.add(cause, 1);
   }
 
-  // Nobody adopts the ring of one whose processor went to another without a
-  // dispatch, or that keeps it while it is blocked.  Takes over what lies
-  // there.  Rare: abi.h raises `stopped` for the first, and the second is
-  // empty unless a push came between two looks of an idle processor.
-  void rescue(detail::activation& self) noexcept {
-    for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
-      auto const seen = core_.processor_at(i).view();
-      detail::activation* const owner = core_.activation_at(seen.owner());
-      if (owner == nullptr) continue;
-      if (seen.is_idle()) take_ring(self, *owner);
-      detail::activation* const before = core_.activation_at(
-          owner->info->predecessor.load(std::memory_order::relaxed));
-      if (before != nullptr && !is_owner(*before)) take_ring(self, *before);
+  // Takes over what lies in the rings of those that own no processor.  A spare
+  // adopts the ring of its predecessor; but nobody does so when a stopped
+  // activation was resumed directly, or a returner claimed the processor of
+  // one that kept it, and then lost it before its next scheduling point.
+  bool rescue(detail::activation& self) noexcept {
+    bool any = false;
+    auto const used = used_slots_.load(std::memory_order::acquire);
+    for (std::uint32_t i = 0; i < used; ++i) {
+      detail::activation* const other = core_.activation_at(i);
+      if (other == nullptr || other == &self || other->ring.is_empty() ||
+          is_owner(*other))
+        continue;
+      any |= other->ring.move_into(self.ring, std::memory_order::seq_cst) != 0;
     }
-  }
-
-  void take_ring(detail::activation& self, detail::activation& from) noexcept {
-    if (&from == &self || from.ring.is_empty()) return;
-    if (from.ring.move_into(self.ring, std::memory_order::seq_cst) == 0) return;
+    if (!any) return false;
     core_.check_ring(self);
     core_.notify();
+    return true;
   }
 
   [[nodiscard]] bool is_owner(detail::activation const& a) const noexcept {
@@ -493,7 +495,8 @@ class kernel_backend final : public detail::backend,
 
   // Wake-ups whose searcher is not known yet: whoever is dispatched takes one.
   alignas(detail::cache_line_bytes) std::atomic<std::uint32_t> tickets_{0};
-  std::atomic<std::uint32_t> used_slots_{0};  // W: whoever makes threads
+  std::atomic<std::uint64_t> next_rescue_ns_{0};  // a hint
+  std::atomic<std::uint32_t> used_slots_{0};      // W: whoever makes threads
   std::atomic<std::uint32_t> attached_{0};
   std::atomic<std::uint32_t> refused_{0};  // threads to be joined
   std::atomic<int> refusal_error_{0};
