@@ -240,10 +240,10 @@ static void actv_show_running(struct actv_activation *a, u64 now)
 	if (READ_ONCE(a->state) != ACTV_OWNER)
 		return;
 	if (a->dispatched_ns) {
-		raw_spin_lock(&s->lock);
+		actv_lock(s);
 		actv_histogram_add(&s->idle_with_work, now - a->dispatched_ns);
 		a->dispatched_ns = 0;
-		raw_spin_unlock(&s->lock);
+		actv_unlock(s);
 	}
 	actv_show(a, ACTIVATIONS_ACTIVATION_RUNNING, now);
 	if (READ_ONCE(a->processor->info->cpu) != cpu) {
@@ -314,7 +314,7 @@ static struct actv_activation *actv_block(struct actv_activation *a, u64 now)
 	struct actv_activation *to = NULL;
 	struct actv_processor *v;
 
-	raw_spin_lock(&s->lock);
+	actv_lock(s);
 	if (a->state != ACTV_OWNER)
 		goto out;
 	if (READ_ONCE(a->control->disabled)) {
@@ -350,7 +350,7 @@ static struct actv_activation *actv_block(struct actv_activation *a, u64 now)
 	trace_activations_block(s->tgid, v->index, a->index, to->index,
 				a->info->cause.kind, a->info->cause.number);
 out:
-	raw_spin_unlock(&s->lock);
+	actv_unlock(s);
 	return to;
 }
 
@@ -367,9 +367,9 @@ static void actv_sched_out(struct preempt_notifier *notifier,
 	actv_disarm(a);
 	actv_slice_pause(a, now);
 	if (a->excess_since_ns) {
-		raw_spin_lock(&a->space->lock);
+		actv_lock(a->space);
 		actv_excess_end(a, now);
-		raw_spin_unlock(&a->space->lock);
+		actv_unlock(a->space);
 	}
 	if (task_is_runnable(current)) {
 		/* For another process, or for another of our activations:
@@ -403,7 +403,7 @@ static void actv_sched_in(struct preempt_notifier *notifier, int cpu)
 	state = READ_ONCE(a->state);
 	if (state == ACTV_KEEPER || state == ACTV_HELD ||
 	    state == ACTV_BLOCKED) {
-		raw_spin_lock(&s->lock);
+		actv_lock(s);
 		if (a->state == ACTV_KEEPER) {
 			actv_set_state(a, ACTV_OWNER,
 				       ACTIVATIONS_ACTIVATION_RUNNING, now);
@@ -417,7 +417,7 @@ static void actv_sched_in(struct preempt_notifier *notifier, int cpu)
 			a->excess_since_ns = now;
 			atomic_or(ACTV_WANT_RETURN, &a->want);
 		}
-		raw_spin_unlock(&s->lock);
+		actv_unlock(s);
 	}
 	actv_show_running(a, now);
 	if (a->redirected || atomic_read(&a->want))
@@ -484,21 +484,21 @@ long actv_attach(struct actv_space *s, struct file *file, int fd, u32 index,
 		fresh = actv_new(s, index);
 		if (!fresh)
 			return -ENOMEM;
-		raw_spin_lock_irqsave(&s->lock, flags);
+		actv_lock_irqsave(s, flags);
 		if (!s->activations[index]) {
 			/* Pairs with the plain loads under the lock. */
 			s->activations[index] = fresh;
 			fresh = NULL;
 		}
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		kfree(fresh);
 	}
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	a = s->activations[index];
 	if (a->state != ACTV_UNUSED ||
 	    (v && v->state != ACTIVATIONS_PROCESSOR_OFFLINE)) {
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		return -EBUSY;
 	}
 	now = actv_now();
@@ -536,7 +536,7 @@ long actv_attach(struct actv_space *s, struct file *file, int fd, u32 index,
 	preempt_notifier_register(&a->notifier);
 	trace_activations_attach(s->tgid, a->index, task_pid_nr(current),
 				 v ? v->index : -1);
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	actv_on_cpu(a);
 	return 0;
 }
@@ -560,7 +560,7 @@ void actv_leave(struct actv_activation *a)
 	actv_slice_pause(a, now);
 	__this_cpu_write(actv_running, NULL);
 	preempt_notifier_unregister(&a->notifier);
-	raw_spin_lock(&s->lock);
+	actv_lock(s);
 	actv_excess_end(a, now);
 	if (a->state == ACTV_SPARE || a->state == ACTV_STOPPED)
 		actv_list_out(a);
@@ -578,7 +578,7 @@ void actv_leave(struct actv_activation *a)
 	WRITE_ONCE(s->registers[a->index].bytes, 0);
 	actv_set_state(a, ACTV_UNUSED, ACTIVATIONS_ACTIVATION_UNUSED, now);
 	trace_activations_detach(s->tgid, a->index, task_pid_nr(current));
-	raw_spin_unlock(&s->lock);
+	actv_unlock(s);
 	/* From here on the slot may be another thread's. */
 	if (to)
 		irq_work_queue(&to->wake_work);
@@ -608,7 +608,7 @@ static long actv_sleep_idle(struct actv_activation *a)
 
 	actv_sleep(a);
 	now = actv_now();
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	if (a->token) {
 		a->token = false;
 	} else {
@@ -625,7 +625,7 @@ static long actv_sleep_idle(struct actv_activation *a)
 			a->parks_again = true;
 		}
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	actv_on_cpu(a);
 	return result;
 }
@@ -646,10 +646,10 @@ long actv_park(struct actv_activation *a)
 	unsigned long flags;
 	u64 now;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	now = actv_now();
 	if (a->state == ACTV_OWNER) {
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		return -EBUSY;
 	}
 	a->parks_again = false;
@@ -673,7 +673,7 @@ long actv_park(struct actv_activation *a)
 			actv_spare_in(a, now);
 		}
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (!result) {
 		actv_on_cpu(a);
 		return 0;
@@ -701,16 +701,16 @@ long actv_switch_to(struct actv_activation *a, u32 index)
 
 	if (a->parks_again)
 		return actv_park(a);
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	now = actv_now();
 	if (a->state != ACTV_OWNER) {
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		return -EPERM;
 	}
 	to = s->activations[array_index_nospec(index, s->activation_count)];
 	if (!to || to->state != ACTV_STOPPED) {
 		actv_count(s, ACTV_stale_switches);
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		return -EAGAIN;
 	}
 	v = a->processor;
@@ -724,7 +724,7 @@ long actv_switch_to(struct actv_activation *a, u32 index)
 			       now);
 	else
 		actv_spare_in(a, now);
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	actv_wake(to);
 	return ends ? 0 : actv_sleep_idle(a);
 }
@@ -748,7 +748,7 @@ long actv_release(struct actv_activation *a, u64 deadline_ns)
 
 	if (a->parks_again)
 		return actv_park(a);
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	now = actv_now();
 	if (a->state != ACTV_OWNER) {
 		result = -EPERM;
@@ -774,7 +774,7 @@ long actv_release(struct actv_activation *a, u64 deadline_ns)
 			trace_activations_idle(s->tgid, v->index, a->index);
 		}
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (result <= 0) {
 		actv_on_cpu(a);
 		return result;
@@ -799,14 +799,14 @@ long actv_stop(struct actv_activation *a)
 	unsigned long flags;
 	u64 now;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	now = actv_now();
 	if (a->state == ACTV_OWNER) {
 		v = a->processor;
 		actv_slice_pause(a, now);
 		to = actv_hand_over(v, ACTIVATIONS_EVENT_PREEMPTED, now);
 		if (!to) {
-			raw_spin_unlock_irqrestore(&s->lock, flags);
+			actv_unlock_irqrestore(s, flags);
 			actv_on_cpu(a);
 			return -EAGAIN;
 		}
@@ -820,12 +820,12 @@ long actv_stop(struct actv_activation *a)
 		actv_count(s, ACTV_stop_calls);
 		stopped = true;
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (to)
 		actv_wake(to);
 	if (stopped) {
 		actv_sleep(a);
-		raw_spin_lock_irqsave(&s->lock, flags);
+		actv_lock_irqsave(s, flags);
 		if (a->token) {
 			a->token = false;
 		} else {
@@ -837,7 +837,7 @@ long actv_stop(struct actv_activation *a)
 			actv_count(s, ACTV_interrupted_stops);
 			result = -ERESTARTNOINTR;
 		}
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 	}
 	actv_on_cpu(a);
 	return result;
@@ -857,7 +857,7 @@ long actv_end(struct actv_space *s, u32 index)
 	unsigned long flags;
 	u64 now;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	now = actv_now();
 	if (index == ~0u) {
 		/* The one that sleeps longest. */
@@ -892,7 +892,7 @@ long actv_end(struct actv_space *s, u32 index)
 		a->token = true;
 	}
 out:
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (wake)
 		actv_wake(wake);
 	return result;

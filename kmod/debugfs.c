@@ -45,9 +45,9 @@ static void show_histogram(struct seq_file *m, const char *name,
 	unsigned long flags;
 	unsigned int i;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	h = *source;
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	seq_printf(m, "%s_total_ns %llu\n", name, h.total_ns);
 	seq_printf(m, "%s_maximum_ns %llu\n", name, h.maximum_ns);
 	for (i = 0; i < ACTV_HISTOGRAM_BUCKETS; i++)
@@ -67,9 +67,9 @@ static int space_show(struct seq_file *m, void *unused)
 	u64 value;
 
 	for (i = 0; i < ACTV_COUNTER_COUNT; i++) {
-		raw_spin_lock_irqsave(&s->lock, flags);
+		actv_lock_irqsave(s, flags);
 		value = s->counters[i];
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		seq_printf(m, "%s %llu\n", counter_names[i], value);
 	}
 	show_histogram(m, "excess", s, &s->excess);
@@ -84,10 +84,10 @@ static int space_show(struct seq_file *m, void *unused)
 		enum activations_processor_state state;
 
 		v = &s->processors[i];
-		raw_spin_lock_irqsave(&s->lock, flags);
+		actv_lock_irqsave(s, flags);
 		state = v->state;
 		owner = v->owner ? v->owner->index : -1;
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		if (owner >= 0)
 			seq_printf(m, "processor %u %s owner %d cpu %d\n", i,
 				   processor_names[state], owner,
@@ -100,11 +100,11 @@ static int space_show(struct seq_file *m, void *unused)
 		a = READ_ONCE(s->activations[i]);
 		if (!a)
 			continue;
-		raw_spin_lock_irqsave(&s->lock, flags);
+		actv_lock_irqsave(s, flags);
 		state = a->state;
 		parking = a->parking;
 		processor = a->processor ? a->processor->index : -1;
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		if (state == ACTV_UNUSED)
 			continue;
 		seq_printf(m, "activation %u %s tid %u processor %d asleep %d disabled %u want %#x\n",

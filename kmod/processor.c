@@ -349,7 +349,7 @@ static enum hrtimer_restart actv_recheck_due(struct hrtimer *timer)
 	u64 now = actv_now(), due;
 	unsigned long flags;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	if (v->owner && v->owner->state == ACTV_KEEPER && v->kept_since_ns) {
 		due = v->kept_since_ns + actv_recheck_us * NSEC_PER_USEC;
 		if (now < due) {
@@ -362,7 +362,7 @@ static enum hrtimer_restart actv_recheck_due(struct hrtimer *timer)
 				actv_count(s, ACTV_rechecks);
 		}
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (to)
 		irq_work_queue(&to->wake_work);
 	return restart;
@@ -512,7 +512,7 @@ long actv_wake_processor(struct actv_processor *v)
 	u64 now = actv_now();
 	unsigned long flags;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	if (v->state == ACTIVATIONS_PROCESSOR_IDLE) {
 		if (v->owner->state == ACTV_IDLER) {
 			to = v->owner;
@@ -526,7 +526,7 @@ long actv_wake_processor(struct actv_processor *v)
 		if (to)
 			actv_count(s, ACTV_wakes);
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (to)
 		actv_wake(to);
 	return to ? 1 : 0;
@@ -555,10 +555,10 @@ void actv_timer(struct actv_space *s, u64 deadline_ns)
 {
 	unsigned long flags;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	s->timer_ns = min(s->timer_ns, deadline_ns);
 	actv_timer_set(s, s->timer_ns);
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 }
 
 /* One idler for the space's timer, and every idler whose own time has come. */
@@ -573,7 +573,7 @@ enum hrtimer_restart actv_timer_due(struct hrtimer *timer)
 	bool wanted;
 	u32 i;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	wanted = s->timer_ns <= now;
 	if (wanted)
 		s->timer_ns = ACTV_NEVER;
@@ -620,7 +620,7 @@ enum hrtimer_restart actv_timer_due(struct hrtimer *timer)
 		next = min(next, s->processors[i].deadline_ns);
 	s->timer_armed_ns = ACTV_NEVER;
 	actv_timer_set(s, min(next, s->timer_ns));
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	return HRTIMER_NORESTART;
 }
 
@@ -641,11 +641,11 @@ enum hrtimer_restart actv_slice_due(struct hrtimer *timer)
 	if (__this_cpu_read(actv_running) != a)
 		return HRTIMER_NORESTART;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	v = a->state == ACTV_OWNER ? a->processor : NULL;
 	slice = v ? READ_ONCE(v->control->slice_ns) : 0;
 	if (!slice) {
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 		return HRTIMER_NORESTART;
 	}
 	dispatches = READ_ONCE(v->control->dispatches);
@@ -659,7 +659,7 @@ enum hrtimer_restart actv_slice_due(struct hrtimer *timer)
 	v->dispatches = dispatches;
 	v->slice_used_ns = 0;
 	a->slice_since_ns = actv_now();
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	hrtimer_forward_now(timer, ns_to_ktime(clamp(slice, ACTV_SLICE_MIN_NS,
 						     ACTV_SLICE_MAX_NS)));
 	return HRTIMER_RESTART;
@@ -696,11 +696,11 @@ static void actv_kick_arrived(void *data)
 
 	/* The owner may have gone elsewhere, and been kicked there while this
 	 * one was on its way; if it is not running, sched_in sees its wish. */
-	raw_spin_lock(&s->lock);
+	actv_lock(s);
 	if (v->owner && v->owner != a && v->owner->state == ACTV_OWNER &&
 	    (atomic_read(&v->owner->want) & ACTV_WANT_KICK))
 		cpu = READ_ONCE(v->owner->cpu);
-	raw_spin_unlock(&s->lock);
+	actv_unlock(s);
 	if (cpu >= 0 && cpu != smp_processor_id())
 		actv_interrupt(v, cpu);
 
@@ -722,7 +722,7 @@ long actv_kick(struct actv_processor *v)
 	unsigned long flags;
 	int cpu = -1;
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	a = v->owner;
 	if (a && a->state == ACTV_OWNER) {
 		actv_count(s, ACTV_kicks);
@@ -732,7 +732,7 @@ long actv_kick(struct actv_processor *v)
 		smp_mb__after_atomic();
 		cpu = READ_ONCE(a->cpu);
 	}
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (cpu < 0)
 		return 0;
 	actv_interrupt(v, cpu);
@@ -747,10 +747,10 @@ void actv_slice(struct actv_processor *v, u64 ns)
 	int cpu = -1;
 
 	WRITE_ONCE(v->control->slice_ns, ns);
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	if (v->owner && v->owner->state == ACTV_OWNER)
 		cpu = READ_ONCE(v->owner->cpu);
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (cpu >= 0)
 		actv_interrupt(v, cpu);
 }

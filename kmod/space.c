@@ -288,6 +288,7 @@ void actv_space_close(struct actv_space *s)
 	mutex_lock(&spaces_mutex);
 	list_del(&s->link);
 	mutex_unlock(&spaces_mutex);
+	actv_check_report(s);
 	hrtimer_cancel(&s->timer);
 	/* Kicks may still be on their way; each counts itself off as the last
 	 * thing it does with the space. */
@@ -330,7 +331,7 @@ void actv_space_stats(struct actv_space *s, struct activations_stats *stats)
 	unsigned long flags;
 
 	memset(stats, 0, sizeof(*stats));
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	stats->blocks = s->counters[ACTV_blocks];
 	stats->unblocks = s->counters[ACTV_unblocks];
 	stats->preemptions = s->counters[ACTV_preemptions];
@@ -341,5 +342,5 @@ void actv_space_stats(struct actv_space *s, struct activations_stats *stats)
 #define X(name, text) stats->fallbacks += s->counters[ACTV_##name];
 	ACTV_DEGRADED(X)
 #undef X
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 }

@@ -126,10 +126,42 @@ struct actv_space {
 	struct actv_histogram excess;
 	struct actv_histogram idle_with_work;
 
+#ifdef ACTIVATIONS_TEST
+	const char *broken;	/* what check.c found first */
+#endif
+
 	atomic_t kicks_in_flight;
 	struct list_head link;		/* all spaces; under their mutex */
 	struct dentry *debugfs;
 };
+
+/* check.c: the invariants of all of the above, in test builds. */
+#ifdef ACTIVATIONS_TEST
+void actv_check(struct actv_space *s);
+void actv_check_report(struct actv_space *s);
+#else
+static inline void actv_check(struct actv_space *s) { }
+static inline void actv_check_report(struct actv_space *s) { }
+#endif
+
+#define actv_lock_irqsave(s, flags) raw_spin_lock_irqsave(&(s)->lock, flags)
+#define actv_unlock_irqrestore(s, flags)				\
+do {									\
+	actv_check(s);							\
+	raw_spin_unlock_irqrestore(&(s)->lock, flags);			\
+} while (0)
+
+/* Interrupts are off. */
+static inline void actv_lock(struct actv_space *s) __acquires(&s->lock)
+{
+	raw_spin_lock(&s->lock);
+}
+
+static inline void actv_unlock(struct actv_space *s) __releases(&s->lock)
+{
+	actv_check(s);
+	raw_spin_unlock(&s->lock);
+}
 
 /* CLOCK_MONOTONIC; callable under the run-queue lock. */
 static inline u64 actv_now(void)

@@ -294,7 +294,7 @@ static void actv_stub_returned(struct actv_activation *a)
 
 	a->redirected = false;
 	a->no_stop = true;
-	raw_spin_lock(&s->lock);
+	actv_lock(s);
 	actv_count(s, ACTV_stub_returned);
 	if (a->state == ACTV_BLOCKED) {
 		actv_excess_end(a, actv_now());
@@ -302,7 +302,7 @@ static void actv_stub_returned(struct actv_activation *a)
 			       actv_now());
 	}
 	trace_activations_stub_returned(s->tgid, a->index);
-	raw_spin_unlock(&s->lock);
+	actv_unlock(s);
 }
 
 /* Context: on the way to user mode, interrupts off. */
@@ -334,12 +334,12 @@ void actv_user_return(struct user_return_notifier *urn)
 		actv_disarm(a);
 		goto out;
 	}
-	raw_spin_lock(&s->lock);
+	actv_lock(s);
 	decision = actv_decide(a, want, regs);
 	if (decision != ACTV_GO_ON)
 		trace_activations_stop(s->tgid, a->index,
 				       decision == ACTV_STOP_PREEMPTED, want);
-	raw_spin_unlock(&s->lock);
+	actv_unlock(s);
 	if (decision == ACTV_GO_ON) {
 		actv_disarm(a);
 		actv_slice_start(a, actv_now());
@@ -380,7 +380,7 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 	local_irq_restore(flags);
 	actv_unmask_signals(a);
 
-	raw_spin_lock_irqsave(&s->lock, flags);
+	actv_lock_irqsave(s, flags);
 	now = actv_now();
 	atomic_set(&a->want, 0);
 	if (a->state == ACTV_OWNER) {
@@ -411,13 +411,13 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 	if (stopped)
 		actv_count(s, ACTV_stops);
 	actv_excess_end(a, now);
-	raw_spin_unlock_irqrestore(&s->lock, flags);
+	actv_unlock_irqrestore(s, flags);
 	if (to)
 		actv_wake(to);
 
 	if (stopped) {
 		actv_sleep(a);
-		raw_spin_lock_irqsave(&s->lock, flags);
+		actv_lock_irqsave(s, flags);
 		if (a->token) {
 			a->token = false;
 		} else {
@@ -432,7 +432,7 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 			atomic_or(ACTV_WANT_RETURN, &a->want);
 			interrupted = true;
 		}
-		raw_spin_unlock_irqrestore(&s->lock, flags);
+		actv_unlock_irqrestore(s, flags);
 	}
 	WRITE_ONCE(s->registers[a->index].bytes, 0);
 	trace_activations_resume(s->tgid, a->index, interrupted);
