@@ -133,6 +133,7 @@ class lookout {
     std::uint64_t seen_beats = 0;
     std::uint64_t seen_dispatches = 0;
     std::uint64_t segment_seen_ns = 0;  // when that count was first seen
+    bool saw_blocked = false;
     std::uint32_t misses = 0;
     std::uint64_t probe_at_ns = 0;
     std::uint64_t probe_after_ns = 0;
@@ -220,7 +221,12 @@ class lookout {
       if (core_.has_work()) {
         // A lone runnable that nobody was woken for: it has waited a tick.
         if (core_.idle().count() != 0) core_.notify_again();
+        suspects_ = false;
         found = look_at_all(now);
+        if (!found && suspects_) {
+          monitor_.nap(shortest_tick_ns);
+          found = look_at_all(monotonic_ns());
+        }
       }
       end_excess(now);
       tick_ns =
@@ -256,14 +262,22 @@ class lookout {
     processor_view const seen = p.view();
     auto const dispatches =
         p.control->dispatches.load(std::memory_order::relaxed) + seen.tag();
-    if (std::exchange(here.seen_dispatches, dispatches) != dispatches)
-      here.segment_seen_ns = now;
+    bool const is_same =
+        std::exchange(here.seen_dispatches, dispatches) == dispatches;
+    if (!is_same) here.segment_seen_ns = now;
+    bool const was_blocked = std::exchange(here.saw_blocked, false) && is_same;
     if (!seen.is_running()) return false;
     activation* const owner = core_.activation_at(seen.owner());
     if (owner == nullptr || !losses::may_lose(*owner)) return false;
     activations_cause cause{};
     if (pool_.activity_of(*owner, &cause) == thread_activity::blocked) {
-      if (sentinel_ran || !here.enabled.load(std::memory_order::relaxed)) {
+      bool const is_alone = !here.enabled.load(std::memory_order::relaxed);
+      if (!is_alone && !was_blocked) {
+        // Just blocked, most likely: a returner or the sentinel is at it.
+        here.saw_blocked = suspects_ = true;
+        return false;
+      }
+      if (sentinel_ran || is_alone) {
         here.misses = 0;
       } else if (++here.misses >= misses_to_disable) {
         disable(here);
@@ -361,7 +375,8 @@ class lookout {
   watcher monitor_;
   pthread_t monitor_thread_{};
   bool has_monitor_ = false;
-  run_ring<> hands_;  // the monitor's, as are these
+  run_ring<> hands_;       // the monitor's, as are these
+  bool suspects_ = false;  // saw an owner blocked that it may have just been
   std::uint64_t next_sweep_ns_ = 0;
   std::uint32_t sweep_at_ = 0;
   std::uint32_t quiet_sweeps_ = 0;
