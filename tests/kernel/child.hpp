@@ -37,7 +37,7 @@ class child {
   pid_t pid() const noexcept { return pid_; }
   // Prints where its threads are and kills it if it takes longer.
   outcome wait(std::chrono::seconds limit = std::chrono::seconds(60));
-  // Until it called reached(step) or the limit passed.
+  // Until it called reached(step), ended, or the limit passed.
   bool wait_for(unsigned step,
                 std::chrono::seconds limit = std::chrono::seconds(30));
   // How often it called count().
