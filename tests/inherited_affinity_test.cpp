@@ -63,7 +63,7 @@ class InheritedAffinity : public testing::Test {
 };
 
 TEST_F(InheritedAffinity, AnActivationSitsOnOneCpu) {
-  scheduler here;
+  scheduler here({.backend = activations::backend_choice::portable});
   cpu_set_t const mask = here.run([] { return mask_here(); });
   EXPECT_EQ(CPU_COUNT(&mask), 1);
 }

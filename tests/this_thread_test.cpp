@@ -149,7 +149,7 @@ TEST(ThisThread, SleepersOnOneKernelThreadWakeInOrderOfTheirDeadlines) {
   std::vector<int> order;
   there.run([&] {
     std::vector<user_thread> threads;
-    auto const start = steady::now() + 2ms;
+    auto const start = steady::now() + 20ms;
     for (int const n : {7, 2, 9, 0, 4, 1, 8, 3, 6, 5})
       threads.emplace_back([&order, start, n] {
         this_thread::sleep_until(start + n * 50us);

@@ -139,6 +139,7 @@ class kernel_backend final : public detail::backend,
     core_.flush_ring(self);
     // Before the call: once it runs it may be stopped, and queued, again.
     target.is_queued.store(false, std::memory_order::seq_cst);
+    detail::core::note_dispatch(self);
     int const error = device_->call(ACTIVATIONS_IOCTL_SWITCH_TO, target.index);
     if (is_told_to_exit(self, error)) {
       self.exits = true;
@@ -166,7 +167,8 @@ class kernel_backend final : public detail::backend,
     return true;
   }
 
-  // Blocks like any other code: the kernel hands the processor on.
+  // Blocks like any other code: the kernel hands the processor on.  Keeps the
+  // time meanwhile: at the cap there may be nobody to dispatch who would.
   void wait_pinned(detail::activation& self, detail::after_switch after,
                    void* argument) noexcept override {
     after(argument, self);
@@ -175,7 +177,10 @@ class kernel_backend final : public detail::backend,
     disabled.store(0, std::memory_order::relaxed);
     // Acquire: what was done before the resume.
     while (self.token.exchange(0, std::memory_order::acquire) == 0)
-      detail::futex_wait(self.token, 0);
+      if (!detail::futex_wait(self.token, 0, core_.timers().earliest_ns())) {
+        detail::disabled_region const region(self);
+        core_.timers().expire_due(detail::monotonic_ns());
+      }
     disabled.store(1, std::memory_order::relaxed);
     std::atomic_signal_fence(std::memory_order::seq_cst);
   }
@@ -230,7 +235,7 @@ class kernel_backend final : public detail::backend,
         // Once: a bit may be an old one, whose activation is queued already.
         if (stopped != nullptr &&
             !stopped->is_queued.exchange(true, std::memory_order::seq_cst))
-          core_.make_runnable(*stopped);
+          queue(*stopped);
       }
     }
     auto const now = detail::monotonic_ns();
@@ -460,6 +465,15 @@ class kernel_backend final : public detail::backend,
     if (core_.activation_at(blocked) == nullptr) return;
     activations_cause const cause = device_->activation_info(blocked).cause;
     if (cause.kind != ACTIVATIONS_CAUSE_UNKNOWN) causes_.add(cause, 1);
+  }
+
+  // Behind all others when its slice ended; else it takes its turn here.
+  void queue(detail::activation& stopped) noexcept {
+    if (stopped.info->state.load(std::memory_order::relaxed) !=
+        ACTIVATIONS_ACTIVATION_PREEMPTED)
+      return core_.make_runnable(stopped);
+    core_.inject(stopped);
+    core_.notify();
   }
 
   // Takes over what lies in the rings of those that own no processor.  A spare
