@@ -113,8 +113,7 @@ bool child::wait_for(unsigned step, std::chrono::seconds limit) {
   auto const deadline = std::chrono::steady_clock::now() + limit;
   while (shared().step.load() < step) {
     siginfo_t ended = {};
-    waitid(P_PID, static_cast<id_t>(pid_), &ended,
-           WEXITED | WNOHANG | WNOWAIT);
+    waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT);
     if (ended.si_pid == pid_) return shared().step.load() >= step;
     if (std::chrono::steady_clock::now() > deadline) {
       std::printf("step %u not reached\n", step);

@@ -174,6 +174,13 @@ KERNEL_TEST(Conservation, NoWakeupIsLostWithoutSpares) {
   run_workload({cpus(), 200'000, 0});
 }
 
+// The module looks at its own state at each change, and complains if it is wrong.
+KERNEL_TEST(Conservation, TheModulesInvariantsHold) {
+  module_parameter const invariants("check", "1");
+  found("invariants are %s", invariants.exists() ? "checked" : "not built in");
+  run_workload({cpus(), 200'000, 1});
+}
+
 // Releases with deadlines, and work that comes while all idle.
 KERNEL_TEST(Conservation, AnIdleProcessorWakesForItsTimerAndForWork) {
   space one(1, 2);

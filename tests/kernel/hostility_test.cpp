@@ -261,6 +261,7 @@ void disturb(victim& of, std::uint64_t number) {
 void ignore(int) {}
 
 TEST(Hostility, GarbageHarmsNobodyElse) {
+  module_parameter const invariants("check", "1");
   random_numbers random(seed());
   auto const end = std::chrono::steady_clock::now() + budget();
   unsigned programs = 0, killed = 0, died = 0;

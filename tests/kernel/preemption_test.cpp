@@ -11,8 +11,7 @@
 
 #include <cerrno>
 
-#include "mini_scheduler.hpp"
-#include "registers.hpp"
+#include "scene.hpp"
 
 namespace kernel_tests {
 namespace {
@@ -222,6 +221,28 @@ KERNEL_TEST(Preemption, AHandlerMayJumpAwayDuringStops) {
     return sigismember(&mask, SIGUSR2) == 0 && sigismember(&mask, SIGHUP) == 0;
   });
   expect_no_handler_on_the_stub();
+}
+
+// Without the signal mask between stop and stub a handler sooner or later runs
+// on the stub, and mostly the program dies of it.
+TEST(Preemption, ControlWithoutTheSignalMaskHandlersRunOnTheStub) {
+  module_parameter const skip("skip", "1");
+  if (!skip.exists()) GTEST_SKIP() << "not a test build of the module";
+  unsigned broken = 0, times = 0;
+  std::string how;
+  for (; times < 20 && broken == 0; ++times) {
+    child process([] {
+      std::fclose(stdout);  // of failures that are wanted
+      handle(counting_handler);
+      run_storm(signal_storm, nothing_more);
+      if (handled_in_stub.load()) _exit(9);
+    });
+    outcome const result = process.wait(std::chrono::seconds(20));
+    if (!result.exited_with(0)) ++broken;
+    how = result.describe();
+  }
+  found("run %u of it: %s", times, how.c_str());
+  EXPECT_GT(broken, 0u);
 }
 
 // What looks like a restart code to the kernel is an ordinary number here.

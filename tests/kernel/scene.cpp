@@ -87,6 +87,16 @@ void scene::finish() {
   scheduler_->finish();
 }
 
+module_parameter::module_parameter(char const* name, char const* value)
+    : path_(std::string("/sys/module/activations/parameters/") + name),
+      exists_(access(path_.c_str(), W_OK) == 0) {
+  if (exists_) std::ofstream(path_) << value << std::flush;
+}
+
+module_parameter::~module_parameter() {
+  if (exists_) std::ofstream(path_) << "0" << std::flush;
+}
+
 std::string text_of(std::string const& path) {
   std::ifstream file(path);
   std::ostringstream text;

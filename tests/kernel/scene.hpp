@@ -49,6 +49,19 @@ class scene {
 // the module is left.
 bool module_becomes_idle();
 
+// A parameter of the module, put back to 0 at the end; those for tests are there
+// in test builds only.
+class module_parameter {
+ public:
+  module_parameter(char const* name, char const* value);
+  ~module_parameter();
+  bool exists() const noexcept { return exists_; }
+
+ private:
+  std::string path_;
+  bool exists_;
+};
+
 // The text of a file, without its last newline.
 std::string text_of(std::string const& path);
 
