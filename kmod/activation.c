@@ -195,7 +195,7 @@ void actv_slice_start(struct actv_activation *a, u64 now)
 	struct actv_processor *v;
 	u64 slice, used;
 
-	if (READ_ONCE(a->state) != ACTV_OWNER || a->parking)
+	if (READ_ONCE(a->state) != ACTV_OWNER)
 		return;
 	v = a->processor;
 	slice = READ_ONCE(v->control->slice_ns);
@@ -208,12 +208,14 @@ void actv_slice_start(struct actv_activation *a, u64 now)
 		      HRTIMER_MODE_REL_PINNED_HARD);
 }
 
-void actv_slice_pause(struct actv_activation *a, u64 now)
+void actv_slice_pause(struct actv_activation *a)
 {
 	struct actv_processor *v = a->processor;
+	u64 now;
 
 	if (!hrtimer_is_queued(&a->slice_timer))
 		return;
+	now = actv_now();
 	hrtimer_try_to_cancel(&a->slice_timer);
 	if (READ_ONCE(a->state) == ACTV_OWNER && now > a->slice_since_ns)
 		v->slice_used_ns += now - a->slice_since_ns;
@@ -229,21 +231,32 @@ void actv_excess_end(struct actv_activation *a, u64 now)
 }
 
 /*
+ * What the thread measured as it began to run goes into the histogram when
+ * somebody has the lock anyway.  Context: space->lock.
+ */
+void actv_latency_end(struct actv_activation *a)
+{
+	u64 latency = READ_ONCE(a->latency_ns);
+
+	if (!latency)
+		return;
+	WRITE_ONCE(a->latency_ns, 0);
+	actv_histogram_add(&a->space->idle_with_work, latency);
+}
+
+/*
  * It runs, and owns what the word says: say so.
  * Context: interrupts off, not under space->lock.
  */
 static void actv_show_running(struct actv_activation *a, u64 now)
 {
-	struct actv_space *s = a->space;
 	int cpu = smp_processor_id();
 
 	if (READ_ONCE(a->state) != ACTV_OWNER)
 		return;
 	if (a->dispatched_ns) {
-		actv_lock(s);
-		actv_histogram_add(&s->idle_with_work, now - a->dispatched_ns);
+		WRITE_ONCE(a->latency_ns, now - a->dispatched_ns);
 		a->dispatched_ns = 0;
-		actv_unlock(s);
 	}
 	actv_show(a, ACTIVATIONS_ACTIVATION_RUNNING, now);
 	if (READ_ONCE(a->processor->info->cpu) != cpu) {
@@ -253,7 +266,7 @@ static void actv_show_running(struct actv_activation *a, u64 now)
 	actv_slice_start(a, now);
 }
 
-/* After a sleep in this module, or a change of owner.  Context: process. */
+/* It may own a processor that it did not, and runs.  Context: process. */
 void actv_on_cpu(struct actv_activation *a)
 {
 	unsigned long flags;
@@ -263,6 +276,13 @@ void actv_on_cpu(struct actv_activation *a)
 	if (atomic_read(&a->want))
 		actv_arm(a);
 	local_irq_restore(flags);
+}
+
+/* After actv_sleep().  If it slept and was dispatched then, sched_in did it. */
+void actv_after_sleep(struct actv_activation *a)
+{
+	if (!a->scheduled_in || a->dispatched_ns || atomic_read(&a->want))
+		actv_on_cpu(a);
 }
 
 /* Is a debugger, job control or a freezer at work?  Then no upcall is due. */
@@ -361,26 +381,28 @@ static void actv_sched_out(struct preempt_notifier *notifier,
 	struct actv_activation *a =
 		container_of(notifier, struct actv_activation, notifier);
 	struct actv_activation *to;
-	u64 now = actv_now();
 
 	__this_cpu_write(actv_running, NULL);
 	actv_disarm(a);
-	actv_slice_pause(a, now);
+	actv_slice_pause(a);
 	if (a->excess_since_ns) {
 		actv_lock(a->space);
-		actv_excess_end(a, now);
+		actv_excess_end(a, actv_now());
 		actv_unlock(a->space);
 	}
+	/* Reading the clock is most of what a sleep in this module would cost
+	 * here: only who needs it reads it. */
+	if (a->parking)
+		return;
 	if (task_is_runnable(current)) {
 		/* For another process, or for another of our activations:
 		 * published for those who spin, and no event. */
-		if (READ_ONCE(a->state) == ACTV_OWNER && !a->parking)
-			actv_show(a, ACTIVATIONS_ACTIVATION_PREEMPTED, now);
+		if (READ_ONCE(a->state) == ACTV_OWNER)
+			actv_show(a, ACTIVATIONS_ACTIVATION_PREEMPTED,
+				  actv_now());
 		return;
 	}
-	if (a->parking)
-		return;
-	to = actv_block(a, now);
+	to = actv_block(a, actv_now());
 	if (to)
 		irq_work_queue(&to->wake_work);
 }
@@ -398,6 +420,7 @@ static void actv_sched_in(struct preempt_notifier *notifier, int cpu)
 	local_irq_save(flags);
 	__this_cpu_write(actv_running, a);
 	WRITE_ONCE(a->cpu, cpu);
+	a->scheduled_in = true;
 	/* Pairs with the barrier in actv_kick(). */
 	smp_mb();
 	state = READ_ONCE(a->state);
@@ -429,8 +452,8 @@ static void actv_sched_in(struct preempt_notifier *notifier, int cpu)
  * actv_sleep - sleeps until dispatched
  * @a: current, a spare, stopped, or an idler
  *
- * Return: false if a signal came first.  The caller looks at the token under
- * the lock in any case: it may have come meanwhile.
+ * Return: true, and the token is taken; false if a signal came first: the caller
+ * then looks at the token under the lock, since it may have come meanwhile.
  */
 bool actv_sleep(struct actv_activation *a)
 {
@@ -438,15 +461,20 @@ bool actv_sleep(struct actv_activation *a)
 
 	/* Before the state is set: from there on sched_out sees a block. */
 	WRITE_ONCE(a->parking, true);
+	a->scheduled_in = false;
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
-		dispatched = READ_ONCE(a->token);
+		/* Pairs with the release in actv_dispatch(). */
+		dispatched = smp_load_acquire(&a->token);
 		if (dispatched || signal_pending(current))
 			break;
 		schedule();
 	}
 	__set_current_state(TASK_RUNNING);
 	WRITE_ONCE(a->parking, false);
+	/* Who has been dispatched is nobody's to dispatch: its token is its. */
+	if (dispatched)
+		a->token = false;
 	return dispatched;
 }
 
@@ -518,6 +546,8 @@ long actv_attach(struct actv_space *s, struct file *file, int fd, u32 index,
 	a->no_stop = false;
 	a->excess_since_ns = 0;
 	a->dispatched_ns = 0;
+	a->latency_ns = 0;
+	a->scheduled_in = false;
 	atomic_set(&a->want, 0);
 	a->cpu = smp_processor_id();
 	s->attached_count++;
@@ -557,11 +587,12 @@ void actv_leave(struct actv_activation *a)
 
 	local_irq_save(flags);
 	actv_disarm(a);
-	actv_slice_pause(a, now);
+	actv_slice_pause(a);
 	__this_cpu_write(actv_running, NULL);
 	preempt_notifier_unregister(&a->notifier);
 	actv_lock(s);
 	actv_excess_end(a, now);
+	actv_latency_end(a);
 	if (a->state == ACTV_SPARE || a->state == ACTV_STOPPED)
 		actv_list_out(a);
 	s->attached_count--;
@@ -606,7 +637,10 @@ static long actv_sleep_idle(struct actv_activation *a)
 	long result = 0;
 	unsigned long flags;
 
-	actv_sleep(a);
+	if (actv_sleep(a)) {
+		actv_after_sleep(a);
+		return 0;
+	}
 	now = actv_now();
 	actv_lock_irqsave(s, flags);
 	if (a->token) {
@@ -714,7 +748,7 @@ long actv_switch_to(struct actv_activation *a, u32 index)
 		return -EAGAIN;
 	}
 	v = a->processor;
-	actv_slice_pause(a, now);
+	actv_slice_pause(a);
 	actv_dispatch(v, to, ACTIVATIONS_EVENT_GRANTED, a, now);
 	actv_count(s, ACTV_switches);
 	a->processor = NULL;
@@ -758,7 +792,7 @@ long actv_release(struct actv_activation *a, u64 deadline_ns)
 		result = 0;
 	} else {
 		v = a->processor;
-		actv_slice_pause(a, now);
+		actv_slice_pause(a);
 		actv_set_state(a, ACTV_IDLER, ACTIVATIONS_ACTIVATION_PARKED,
 			       now);
 		actv_go_idle(v, now);
@@ -803,7 +837,7 @@ long actv_stop(struct actv_activation *a)
 	now = actv_now();
 	if (a->state == ACTV_OWNER) {
 		v = a->processor;
-		actv_slice_pause(a, now);
+		actv_slice_pause(a);
 		to = actv_hand_over(v, ACTIVATIONS_EVENT_PREEMPTED, now);
 		if (!to) {
 			actv_unlock_irqrestore(s, flags);
@@ -823,8 +857,7 @@ long actv_stop(struct actv_activation *a)
 	actv_unlock_irqrestore(s, flags);
 	if (to)
 		actv_wake(to);
-	if (stopped) {
-		actv_sleep(a);
+	if (stopped && !actv_sleep(a)) {
 		actv_lock_irqsave(s, flags);
 		if (a->token) {
 			a->token = false;
@@ -839,7 +872,10 @@ long actv_stop(struct actv_activation *a)
 		}
 		actv_unlock_irqrestore(s, flags);
 	}
-	actv_on_cpu(a);
+	if (stopped)
+		actv_after_sleep(a);
+	else
+		actv_on_cpu(a);
 	return result;
 }
 
@@ -889,7 +925,8 @@ long actv_end(struct actv_space *s, u32 index)
 	}
 	if (wake) {
 		actv_ends(a);
-		a->token = true;
+		/* Pairs with the acquire in actv_sleep(). */
+		smp_store_release(&a->token, true);
 	}
 out:
 	actv_unlock_irqrestore(s, flags);

@@ -103,6 +103,7 @@ struct actv_activation {
 	struct list_head link;			/* spares or stopped */
 	struct task_struct *task;		/* NULL: UNUSED; RCU */
 	u64 dispatched_ns;			/* when; 0 = seen to run since */
+	u64 latency_ns;		/* from then to that, not in the histogram yet */
 	bool token;	/* dispatched, and did not notice yet */
 	bool ending;	/* EVENT_EXIT at the next park */
 	bool parks_again;	/* its sleep as a spare was interrupted */
@@ -110,6 +111,7 @@ struct actv_activation {
 	/* The thread itself, or an interrupt on its CPU while it runs. */
 	bool parking;		/* sleeps in this module: not a block */
 	bool armed;		/* its user-return notifier is registered */
+	bool scheduled_in;	/* since actv_sleep() began */
 	bool redirected;	/* on its way to llseek, by the park stub */
 	bool no_stop;		/* the stub failed once */
 	u64 excess_since_ns;	/* runs since, without a processor */
@@ -162,12 +164,14 @@ void actv_stopped_in(struct actv_activation *a, u32 published, u64 now);
 void actv_list_out(struct actv_activation *a);
 bool actv_sleep(struct actv_activation *a);
 void actv_on_cpu(struct actv_activation *a);
+void actv_after_sleep(struct actv_activation *a);
 void actv_excess_end(struct actv_activation *a, u64 now);
+void actv_latency_end(struct actv_activation *a);
 
 void actv_arm(struct actv_activation *a);
 void actv_disarm(struct actv_activation *a);
 void actv_slice_start(struct actv_activation *a, u64 now);
-void actv_slice_pause(struct actv_activation *a, u64 now);
+void actv_slice_pause(struct actv_activation *a);
 
 /* stop.c */
 void actv_user_return(struct user_return_notifier *urn);

@@ -72,6 +72,14 @@ static int space_show(struct seq_file *m, void *unused)
 		actv_unlock_irqrestore(s, flags);
 		seq_printf(m, "%s %llu\n", counter_names[i], value);
 	}
+	for (i = 0; i < s->activation_count; i++) {
+		a = READ_ONCE(s->activations[i]);
+		if (!a)
+			continue;
+		actv_lock_irqsave(s, flags);
+		actv_latency_end(a);
+		actv_unlock_irqrestore(s, flags);
+	}
 	show_histogram(m, "excess", s, &s->excess);
 	show_histogram(m, "idle_with_work", s, &s->idle_with_work);
 	seq_printf(m, "spare_count %u\n", READ_ONCE(s->spare_count));

@@ -206,8 +206,10 @@ void actv_dispatch(struct actv_processor *v, struct actv_activation *to,
 	if (to->state == ACTV_SPARE || to->state == ACTV_STOPPED)
 		actv_list_out(to);
 	actv_grant(v, to, events, before, now);
-	to->token = true;
+	actv_latency_end(to);
 	to->dispatched_ns = now;
+	/* Pairs with the acquire in actv_sleep(). */
+	smp_store_release(&to->token, true);
 }
 
 /*
@@ -690,7 +692,7 @@ static void actv_kick_arrived(void *data)
 			actv_arm(a);
 		}
 		/* SLICE may have changed its slice. */
-		actv_slice_pause(a, actv_now());
+		actv_slice_pause(a);
 		actv_slice_start(a, actv_now());
 	}
 

@@ -385,7 +385,7 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 	atomic_set(&a->want, 0);
 	if (a->state == ACTV_OWNER) {
 		v = a->processor;
-		actv_slice_pause(a, now);
+		actv_slice_pause(a);
 		to = actv_hand_over(v, ACTIVATIONS_EVENT_PREEMPTED |
 				    ACTIVATIONS_EVENT_TIMER, now);
 		if (to) {
@@ -415,8 +415,7 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 	if (to)
 		actv_wake(to);
 
-	if (stopped) {
-		actv_sleep(a);
+	if (stopped && !actv_sleep(a)) {
 		actv_lock_irqsave(s, flags);
 		if (a->token) {
 			a->token = false;
@@ -436,7 +435,10 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 	}
 	WRITE_ONCE(s->registers[a->index].bytes, 0);
 	trace_activations_resume(s->tgid, a->index, interrupted);
-	actv_on_cpu(a);
+	if (stopped)
+		actv_after_sleep(a);
+	else
+		actv_on_cpu(a);
 	actv_restore(regs, &a->saved);
 	return a->saved.ax;
 }
