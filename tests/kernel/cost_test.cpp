@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 
 #include "scene.hpp"
@@ -153,15 +154,22 @@ class server {
 struct block_times {
   samples block_to_next, switch_to;
 };
-block_times blocks() {
+enum class block_in { pipe, futex };
+block_times blocks(block_in what, unsigned count = samples_a_turn) {
   space one(1, 2);
   block_times result;
   int ends[2];
   if (pipe(ends) != 0) std::abort();
   std::uint64_t volatile blocked = 0, switched = 0;
+  std::atomic<std::uint32_t> word = 0;
   server spare(one, [&] {
     result.block_to_next.add(blocked, __rdtsc());
-    raw_call(SYS_write, ends[1], "x", 1);
+    if (what == block_in::pipe) {
+      raw_call(SYS_write, ends[1], "x", 1);
+    } else {
+      word.fetch_add(1);
+      raw_call(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1);
+    }
     // Until it has come back and stands stopped at its user boundary.
     while ((one.stopped_words()[0].load() & 1) == 0) sched_yield();
     one.stopped_words()[0].store(0);
@@ -171,10 +179,15 @@ block_times blocks() {
     pin_to_cpu_0();
     one.attach(0, 0);
     one.control().work_waiting = 1;
-    for (unsigned n = 0; n < samples_a_turn; ++n) {
+    for (unsigned n = 0; n < count; ++n) {
       char byte;
+      std::uint32_t const seen = word.load();
       blocked = __rdtsc();
-      raw_call(SYS_read, ends[0], &byte, 1);
+      if (what == block_in::pipe) {
+        raw_call(SYS_read, ends[0], &byte, 1);
+      } else {
+        raw_call(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, nullptr);
+      }
       std::uint64_t const now = __rdtsc();
       if (switched > blocked) result.switch_to.add(switched, now);
     }
@@ -243,12 +256,15 @@ KERNEL_TEST(Cost, OfEachOperationAsARatio) {
     double const round_trip = base.round_trip.median();
     all.add("futex wake and switch / null ioctl",
             one_way / null_ioctls().median());
-    auto block = blocks();
-    ASSERT_GT(block.switch_to.ticks.size(), 0u);
-    all.add("block to next user thread / futex wake and switch",
-            block.block_to_next.median() / one_way);
-    all.add("SWITCH_TO a returned thread / futex wake and switch",
-            block.switch_to.median() / one_way);
+    for (auto what : {block_in::futex, block_in::pipe}) {
+      auto block = blocks(what);
+      ASSERT_GT(block.switch_to.ticks.size(), 0u);
+      std::string const in = what == block_in::futex ? "futex" : "pipe";
+      all.add("block in a " + in + " to next thread / futex wake and switch",
+              block.block_to_next.median() / one_way);
+      all.add("SWITCH_TO one back from a " + in + " / futex wake and switch",
+              block.switch_to.median() / one_way);
+    }
     all.add("call STOP, SWITCH_TO back / futex round trip",
             stops(false).median() / round_trip);
     all.add("kick, stub, SWITCH_TO back / futex round trip",
@@ -265,6 +281,48 @@ KERNEL_TEST(Cost, OfEachOperationAsARatio) {
             futex_switches(attached::no).round_trip.median() / round_trip);
   }
   all.print();
+}
+
+// The kernel's own events between a block and the next thread in user mode, the
+// last one of twenty. Under -icount the stamps are instructions, those of the
+// tracing included.
+TEST(Cost, OfABlockInParts) {
+  std::string const folder = "/sys/kernel/tracing/";
+  if (access((folder + "trace").c_str(), W_OK) != 0) {
+    GTEST_SKIP() << "tracefs is not mounted";
+  }
+  auto const set = [&](std::string const& file, char const* text) {
+    std::ofstream(folder + file) << text << std::flush;
+  };
+  char const* const events[] = {
+      "sched/sched_switch",         "sched/sched_wakeup",        "raw_syscalls",
+      "irq_vectors/irq_work_entry", "irq_vectors/irq_work_exit", "activations"};
+  auto const enable = [&](char const* value) {
+    for (auto event : events) {
+      set("events/" + std::string(event) + "/enable", value);
+    }
+  };
+  set("trace_clock", "x86-tsc");
+  enable("1");
+  child process([] { blocks(block_in::futex, 20); });
+  EXPECT_TRUE(process.wait().exited_with(0));
+  enable("0");
+  std::vector<std::string> lines;
+  std::ifstream trace(folder + "trace");
+  for (std::string line; std::getline(trace, line);) lines.push_back(line);
+  set("trace_clock", "local");
+  set("trace", "");
+  // From the last block to the second system call's end after it.
+  std::size_t block = lines.size();
+  while (block > 0 &&
+         lines[block - 1].find("activations_block") == std::string::npos) {
+    --block;
+  }
+  ASSERT_GT(block, 3u) << "no block was traced";
+  for (std::size_t n = block - 3; n < lines.size() && n < block + 14; ++n) {
+    std::printf("  %s\n", lines[n].c_str());
+  }
+  found("%zu events traced", lines.size());
 }
 
 // What a program that does not use the module pays for its being loaded.
