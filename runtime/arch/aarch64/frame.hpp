@@ -23,6 +23,12 @@ struct frame : activations::detail::arch::saved_general {
   [[nodiscard]] u64 call_number() const { return x[8]; }
   [[nodiscard]] u64 call_argument(unsigned i) const { return x[i & 3]; }
   void set_result(u64 value) { x[0] = value; }
+  // Back onto the call, with its first two arguments replaced.
+  void reissue_call(u64 first, u64 second) {
+    saved_general::pc -= 4;
+    x[0] = first;
+    x[1] = second;
+  }
 
   static frame upcall(u64 entry, u64 stack, u64 page, u64 events, u64 slot,
                       u64 /*thread_pointer*/) {

@@ -7,13 +7,8 @@
 
 #include <string_view>
 
+#include "../../kernel/core.hpp"
 #include "interrupt_controller.hpp"
-
-namespace kernel {
-[[noreturn]] void main(machine_description const& machine);
-[[noreturn]] void core_main(unsigned index);
-[[noreturn]] void stopped(machine::frame& registers, machine::stop const& why);
-}  // namespace kernel
 
 extern "C" {
 extern machine::pte machine_gigabytes[512];  // boot.S
@@ -231,6 +226,9 @@ stop decode(u64 syndrome) {
 
 }  // namespace
 
+u64 kernel_root() {
+  return reinterpret_cast<u64>(machine_gigabytes);
+}
 pte const* kernel_gigabytes() {
   return machine_gigabytes;
 }
@@ -359,6 +357,7 @@ void exit(int status) {
 using machine::cause;
 
 extern "C" [[noreturn]] void machine_main(void const* tree_address) {
+  kernel::this_core().index = 0;
   // The emulator gives no address with an ELF file: then at memory's start.
   kernel::device_tree const tree(tree_address != nullptr
                                      ? tree_address
@@ -379,6 +378,7 @@ extern "C" [[noreturn]] void machine_main(void const* tree_address) {
 }
 
 extern "C" [[noreturn]] void machine_secondary(unsigned index) {
+  kernel::this_core().index = index;
   machine::start_core();
   kernel::core_main(index);
 }

@@ -32,6 +32,7 @@ inline constexpr pte pte_accessed = 1 << 10;
 inline constexpr pte pte_not_global = 1 << 11;
 inline constexpr pte pte_kernel_no_execute = pte{1} << 53;
 inline constexpr pte pte_no_execute = pte{1} << 54;
+inline constexpr pte pte_borrowed = pte{1} << 55;  // the kernel's own use
 inline constexpr pte pte_address = 0x0000'ffff'ffff'f000;
 
 // Present means readable here: memory with no access at all has no entry.
@@ -58,6 +59,8 @@ inline unsigned access_of(pte entry) {
   return access;
 }
 
+// The kernel's own tables, for a core without a space.
+u64 kernel_root();
 // The kernel's own part, 64 entries of 1 GiB: first in each space's table.
 pte const* kernel_gigabytes();
 
