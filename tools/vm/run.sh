@@ -27,7 +27,8 @@ COMMAND names is there under the same name, with its shared libraries.
   --suite SUITE       instead of a command, may be repeated:
                         module    tests/kernel, against the raw device
                         kernel    the runtime's unit tests on the module
-                        portable  the same on the portable backend
+                        demo      the demo and its handlers on the module
+                        portable  the unit tests on the portable backend
                       default module and kernel
   --match REGEX       only these tests of the suites
   --file PATH         one more file to take along; may be repeated
@@ -107,6 +108,7 @@ build_all_parts() {
       case $suite in
         module) build_quietly release kernel_tests ;;
         kernel | portable) build_quietly release unit_tests ;;
+        demo) build_quietly release demo_tests ;;
         *) die "there is no suite '$suite'" ;;
       esac
     done
@@ -156,12 +158,13 @@ suite_source() {
   case $1 in
     module) echo "$kernel_test_program" ;;
     kernel | portable) echo unit ;;
+    demo) echo demo ;;
   esac
 }
 
 # Writes the job that init runs: the command, or the suites one after another.
 write_job() {
-  local suite list count=0
+  local suite list backend count=0
   {
     echo "export ACTIVATIONS_VM=1 ACTIVATIONS_MODULE=/lib/activations.ko"
     echo "export ACTIVATIONS_SLOW_DISK=/dev/vda"
@@ -173,6 +176,9 @@ write_job() {
     printf '%q ' "${command[@]}" >"$root/vm/job"
     return
   fi
+  if [[ " ${suites[*]} " == *" demo "* ]]; then
+    take_program build/release/examples/http_service/http_service_demo
+  fi
   echo 'status=0' >"$root/vm/job"
   for suite in "${suites[@]}"; do
     list=$root/vm/$suite.list
@@ -182,9 +188,11 @@ write_job() {
     while read -r file; do
       take_program "$file"
     done < <(cut -f 4 "$list" | sort -u)
-    # Of the processes at once, each has threads on all processors.
+    backend=kernel
+    [[ $suite != portable ]] || backend=portable
+    # Two at once, since each has threads on all processors.
     printf 'ACTIVATIONS_BACKEND=%s suite /vm/%s.list /dev/ttyS1 2 %s || status=1\n' \
-      "${suite/module/kernel}" "$suite" "$factor" >>"$root/vm/job"
+      "$backend" "$suite" "$factor" >>"$root/vm/job"
   done
   # shellcheck disable=SC2016  # the guest's
   echo 'exit $status' >>"$root/vm/job"
