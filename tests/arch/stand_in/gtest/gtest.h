@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Stands in for GoogleTest where only a cross compiler's own library exists:
-// the few macros that context_test.cpp uses. One source file a program, since
+// the few macros that the cross-compiled tests use. One source file a program, since
 // `main` is here. Prints a line for each test and one at the end; exits with 1
 // if any failed.
 #pragma once
@@ -81,6 +81,8 @@ bool dies(Body body, std::string const& text) {
 #define EXPECT_LT(a, b) EXPECT_TRUE((a) < (b))
 #define EXPECT_GT(a, b) EXPECT_TRUE((a) > (b))
 #define EXPECT_GE(a, b) EXPECT_TRUE((a) >= (b))
+#define ASSERT_TRUE(a) \
+  if (!EXPECT_TRUE(a)) return
 #define ASSERT_EQ(a, b) \
   if (!EXPECT_EQ(a, b)) return
 #define EXPECT_DEATH(statement, text) \

@@ -3,7 +3,7 @@
  * riscv64: continues a stopped context in user mode with every register
  * restored and no trap.
  *
- *   void activations_resume(saved_registers*, control*)
+ *   void activations_resume(saved_general const*, saved_vector const*, control*)
  *
  * The last jump goes through gp and links into gp: `jalr gp, 0(gp)`.  It leaves
  * in gp the address behind itself, and the program is linked such that this is
@@ -21,8 +21,8 @@
  * `control` points to the two words `disabled` and `pending` of the caller's
  * activation (abi.h); `disabled` is not zero.  Continues the context; if an
  * event came while the caller was disabled, returns instead, disabled again,
- * with the context untouched.  Floating-point registers are then lost, also
- * those that calls keep: the caller uses no floating point.
+ * with the context untouched; what a call may change is then changed, and fs0
+ * to fs11 as well.  resume.hpp wraps it.
  *
  * Between activations_resume_begin and _end an upcall must not save what it
  * interrupts: the context in memory is still whole and the upcall names it
@@ -45,9 +45,9 @@ activations_resume:
 #ifdef __riscv_flen
   .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, \
       19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-  fld f\n, ACTIVATIONS_SAVED_F(\n)(a0)
+  fld f\n, ACTIVATIONS_SAVED_F(\n)(a1)
   .endr
-  ld t0, ACTIVATIONS_SAVED_FCSR(a0)
+  ld t0, ACTIVATIONS_SAVED_FCSR(a1)
   fscsr t0
 #endif
   ld t0, ACTIVATIONS_SAVED_PC(a0)
@@ -60,8 +60,8 @@ activations_resume:
   sd t0, 0(t2)
   /* The kernel that sets `pending` runs on this processor, so program order
    * is the order. */
-  sw zero, 0(a1)
-  lw t0, 4(a1)
+  sw zero, 0(a2)
+  lw t0, 4(a2)
   bnez t0, activations_resume_pending
   .irp n, 1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, \
       22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 10
@@ -77,7 +77,7 @@ activations_gp_anchor:
 
 activations_resume_pending:
   li t0, 1
-  sw t0, 0(a1)
+  sw t0, 0(a2)
   ret
 
   .globl activations_resume_end

@@ -9,10 +9,11 @@
 
 #define ACTIVATIONS_SAVED_PC 0
 #define ACTIVATIONS_SAVED_X(n) (8 * (n)) /* n from 1 */
-#define ACTIVATIONS_SAVED_F(n) (256 + 8 * (n))
-#define ACTIVATIONS_SAVED_FCSR 512
 #define ACTIVATIONS_SAVED_GENERAL_BYTES 256
-#define ACTIVATIONS_SAVED_BYTES 528
+
+#define ACTIVATIONS_SAVED_F(n) (8 * (n))
+#define ACTIVATIONS_SAVED_FCSR 256
+#define ACTIVATIONS_SAVED_VECTOR_BYTES 264
 
 #ifndef __ASSEMBLER__
 
@@ -31,20 +32,14 @@ struct saved_general {
 struct saved_vector {
   std::uint64_t f[32];
   std::uint64_t fcsr;
-  std::uint64_t reserved;
-};
-
-struct saved_registers {
-  saved_general general;
-  saved_vector vector;
 };
 
 static_assert(offsetof(saved_general, pc) == ACTIVATIONS_SAVED_PC);
 static_assert(offsetof(saved_general, x) == ACTIVATIONS_SAVED_X(1));
 static_assert(sizeof(saved_general) == ACTIVATIONS_SAVED_GENERAL_BYTES);
-static_assert(offsetof(saved_registers, vector.f) == ACTIVATIONS_SAVED_F(0));
-static_assert(offsetof(saved_registers, vector.fcsr) == ACTIVATIONS_SAVED_FCSR);
-static_assert(sizeof(saved_registers) == ACTIVATIONS_SAVED_BYTES);
+static_assert(offsetof(saved_vector, f) == ACTIVATIONS_SAVED_F(0));
+static_assert(offsetof(saved_vector, fcsr) == ACTIVATIONS_SAVED_FCSR);
+static_assert(sizeof(saved_vector) == ACTIVATIONS_SAVED_VECTOR_BYTES);
 
 }  // namespace activations::detail::arch
 
