@@ -17,6 +17,7 @@ usage: ./do VERB [ARGUMENT...]
   vm      run a command or the module's suite in a virtual machine; vm --help
   vm-debug the same on a kernel full of checks (builds it once: 30 min, 4 GB)
   vm-soak N boots of 6.12, 4 CPUs, preempt=full, until one fails; resumable
+  image   build the bare-metal image and run it in QEMU; image --help
   bench   build and run the benchmarks; arguments go to Google Benchmark
   fmt     format the sources in place
   lint    check format, licences and the rules of the style
@@ -68,6 +69,7 @@ case $verb in
   '' | help | -h | --help) usage ;;
   demo | build | bench | fmt) "$verb" "$@" ;;
   asan | tsan | ubsan) sanitizer "$verb" "$@" ;;
+  image) exec tools/image.sh "$@" ;;
   vm) exec tools/vm/run.sh "$@" ;;
   vm-debug) exec tools/vm/run.sh --kernel debug "$@" ;;
   vm-soak) exec tools/vm/soak.sh "$@" ;;

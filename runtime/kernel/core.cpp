@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The way out of the kernel: whose turn it is, and how it goes on.
+#include "core.hpp"
+
+#include <machine.hpp>
+
+#include "space.hpp"
+
+namespace kernel {
+
+alignas(kernel_stack_bytes) kernel_stack kernel_stacks[most_cores];
+unsigned core_count = 1;
+
+core& this_core() {
+  return reinterpret_cast<kernel_stack*>(machine::stack_pointer() &
+                                         ~(kernel_stack_bytes - 1))
+      ->owner;
+}
+
+namespace {
+
+// How long one of several dispatchers has a core.
+constexpr u64 turn_ns = 10'000'000;
+
+bool is_in_resume_range(dispatcher const& d, u64 pc) {
+  for (auto const& range : d.page->resume)
+    if (pc >= range.begin && pc < range.end) return true;
+  return false;
+}
+
+// The slot that the space wants its context in; it may want nonsense.
+u64 save_slot_of(dispatcher const& d) {
+  return d.control->save_slot.load(std::memory_order::relaxed) %
+         ACTIVATIONS_IMAGE_SAVE_SLOTS;
+}
+
+u64 page_address(dispatcher const& d) {
+  return ACTIVATIONS_IMAGE_DISPATCHER + d.index * page_bytes;
+}
+
+// The dispatch rule of abi_image.h: events meet a stopped context.
+void deliver(dispatcher& d) {
+  u32 const events = d.events;
+  d.events = 0;
+  bool const has_entry = d.page->entry != 0;
+  if (!has_entry ||
+      d.control->disabled.load(std::memory_order::relaxed) != 0) {
+    d.control->pending.fetch_or(events, std::memory_order::relaxed);
+    return;
+  }
+  if (is_in_resume_range(d, d.saved.pc())) {
+    d.slot = d.page->resuming;
+  } else {
+    u64 const slot = save_slot_of(d);
+    __builtin_memcpy(&d.page->slots[slot], &d.saved, sizeof d.saved);
+    d.slot = page_address(d) + offsetof(activations_dispatcher, slots) +
+             slot * sizeof(activations_save_slot);
+  }
+  d.control->disabled.store(1, std::memory_order::relaxed);
+  d.events = events;
+  d.enters = true;
+}
+
+void arm_timer(core& here, dispatcher const* next) {
+  u64 earliest = never;
+  unsigned ready = 0;
+  for (unsigned i = 0; i < here.dispatcher_count; ++i) {
+    dispatcher const& d = *here.dispatchers[i];
+    if (d.state == dispatcher_state::ready) ++ready;
+    if (d.state == dispatcher_state::sleeping && d.deadline_ns < earliest)
+      earliest = d.deadline_ns;
+  }
+  if (next != nullptr) {
+    if (next->slice_ns != 0 && next->slice_ends_ns < earliest)
+      earliest = next->slice_ends_ns;
+    if (ready > 1 && here.turn_ends_ns < earliest) earliest = here.turn_ends_ns;
+  }
+  machine::set_timer(earliest);
+}
+
+[[noreturn]] void run(core& here, dispatcher& d) {
+  if (here.loaded != &d) {
+    if (here.loaded != nullptr) machine::save_state(here.loaded->switched);
+    if (here.loaded == nullptr || here.loaded->home != d.home)
+      machine::use_tables(d.home->tables.root());
+    machine::load_state(d.switched);
+    here.loaded = &d;
+  }
+  here.current = &d;
+  if (d.events != 0 && !d.enters) deliver(d);
+  arm_timer(here, &d);
+  if (!d.enters) machine::resume(d.saved);
+  d.enters = false;
+  u32 const events = d.events;
+  d.events = 0;
+  machine::resume(machine::frame::upcall(d.page->entry, d.page->stack,
+                                         page_address(d), events, d.slot,
+                                         d.page->thread_pointer));
+}
+
+void expire(core& here) {
+  u64 const now = machine::now_ns();
+  for (unsigned i = 0; i < here.dispatcher_count; ++i) {
+    dispatcher& d = *here.dispatchers[i];
+    if (d.state == dispatcher_state::sleeping && d.deadline_ns <= now)
+      wake(d, ACTIVATIONS_EVENT_TIMER);
+  }
+  dispatcher* const d = here.current;
+  if (d != nullptr && d->slice_ns != 0 && d->slice_ends_ns <= now) {
+    d->events |= ACTIVATIONS_EVENT_TIMER;
+    d->slice_ends_ns = now + d->slice_ns;
+  }
+}
+
+bool others_wait(core& here, dispatcher const& but) {
+  for (unsigned i = 0; i < here.dispatcher_count; ++i)
+    if (here.dispatchers[i] != &but &&
+        here.dispatchers[i]->state == dispatcher_state::ready)
+      return true;
+  return false;
+}
+
+void handle_interrupt(core& here, machine::stop const& why) {
+  if (why.why == machine::cause::timer) expire(here);
+  if (why.why == machine::cause::kick) read_mail(here);
+  if (why.why == machine::cause::device) device_came(here, why.number);
+}
+
+// A fault or trap of user mode.
+[[noreturn]] void handle_exception(core& here, dispatcher& d,
+                                   machine::frame& registers,
+                                   machine::stop const& why) {
+  bool const is_fault = why.why == machine::cause::fault;
+  bool const is_enabled =
+      d.page->entry != 0 &&
+      d.control->disabled.load(std::memory_order::relaxed) == 0;
+  if (!is_enabled || is_in_resume_range(d, registers.pc())) {
+    __builtin_memcpy(&d.page->stopped, &registers, sizeof registers);
+    fail_space(here, d, registers,
+               is_fault ? "a fault while disabled" : "a trap while disabled",
+               is_fault ? why.address : why.number);
+    dispatch(here);
+  }
+  d.page->fault_address = why.address;
+  d.page->fault_access = why.access;
+  d.page->trap_code = why.number;
+  d.saved = registers;
+  d.events |=
+      is_fault ? ACTIVATIONS_EVENT_FAULT : ACTIVATIONS_EVENT_TRAP;
+  run(here, d);
+}
+
+}  // namespace
+
+[[noreturn]] void resume_current(core& here) { run(here, *here.current); }
+
+[[noreturn]] void stopped(machine::frame& registers, machine::stop const& why) {
+  core& here = this_core();
+  dispatcher& d = *here.current;
+  if (why.why == machine::cause::call) handle_call(here, d, registers);
+  if (why.why == machine::cause::fault || why.why == machine::cause::trap)
+    handle_exception(here, d, registers, why);
+  handle_interrupt(here, why);
+  if (d.state != dispatcher_state::ready) {  // ended, or taken off its core
+    d.saved = registers;
+    dispatch(here);
+  }
+  bool const yields =
+      machine::now_ns() >= here.turn_ends_ns && others_wait(here, d);
+  if (d.events == 0 && !yields) {
+    arm_timer(here, &d);
+    machine::resume(registers);
+  }
+  d.saved = registers;
+  if (!yields) run(here, d);
+  d.events |= ACTIVATIONS_EVENT_PREEMPTED;
+  deliver(d);
+  dispatch(here);
+}
+
+[[noreturn]] void dispatch(core& here) {
+  for (;;) {
+    for (unsigned n = 0; n < here.dispatcher_count; ++n) {
+      unsigned const i = (here.turn + n) % here.dispatcher_count;
+      dispatcher& d = *here.dispatchers[i];
+      if (d.state != dispatcher_state::ready) continue;
+      here.turn = i + 1;
+      u64 const now = machine::now_ns();
+      here.turn_ends_ns = now + turn_ns;
+      if (d.slice_ns != 0) d.slice_ends_ns = now + d.slice_ns;
+      run(here, d);
+    }
+    here.current = nullptr;
+    arm_timer(here, nullptr);
+    handle_interrupt(here, machine::wait());
+  }
+}
+
+}  // namespace kernel

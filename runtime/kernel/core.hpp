@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A core and what it owns: its one kernel stack, its dispatchers, its memory,
+// its mailboxes.  Another core touches none of it but the mailboxes
+// (message.hpp).
+//
+// There are no kernel threads.  Each way into the kernel starts at the top of
+// the stack and ends in dispatch() or resume(); interrupts are off between.
+#pragma once
+
+#include <atomic>
+
+#include "memory.hpp"
+#include "message.hpp"
+#include "types.hpp"
+
+namespace machine {
+struct frame;
+}
+
+namespace kernel {
+
+struct dispatcher;
+
+inline constexpr unsigned most_dispatchers_on_core = 32;
+
+// Lies at the lowest address of its core's stack.
+struct core {
+  unsigned index;
+  dispatcher* current;  // runs, or ran last: its tables are loaded
+  dispatcher* loaded;   // whose switched_state the registers hold
+  dispatcher* dispatchers[most_dispatchers_on_core];
+  unsigned dispatcher_count;
+  unsigned turn;        // where round-robin goes on
+  u64 turn_ends_ns;     // when others may run
+  frame_pool frames;
+};
+
+struct alignas(kernel_stack_bytes) kernel_stack {
+  union {
+    core owner;
+    unsigned char bytes[kernel_stack_bytes];
+  };
+};
+static_assert(sizeof(core) < 2048, "most of a kernel stack is stack");
+
+extern "C" kernel_stack kernel_stacks[most_cores];
+
+core& this_core();
+inline core& core_at(unsigned i) { return kernel_stacks[i].owner; }
+
+extern unsigned core_count;
+[[nodiscard]] bool has_started(unsigned core);
+
+// ---- ways in -------------------------------------------------------------------
+
+[[noreturn]] void main(machine_description const& machine);
+[[noreturn]] void core_main(unsigned index);
+[[noreturn]] void stopped(machine::frame& registers,
+                          machine::stop const& why);
+
+// ---- the way out ---------------------------------------------------------------
+
+// Runs whoever's turn it is; waits for an interrupt if there is nobody.
+[[noreturn]] void dispatch(core& here);
+
+}  // namespace kernel

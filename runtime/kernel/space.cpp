@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The life of a space: loaded, attached to cores, notified, ended.
+#include "space.hpp"
+
+#include <cerrno>
+
+#include "elf.hpp"
+
+namespace kernel {
+
+space spaces[most_spaces];
+
+namespace {
+
+std::atomic<u32> living_spaces{0};
+std::atomic<int> final_status{0};
+
+template <class T, class U>
+T* at(U* base, u64 bytes) {
+  return reinterpret_cast<T*>(reinterpret_cast<u64>(base) + bytes);
+}
+
+void copy_text(char* to, u64 room, char const* from) {
+  u64 i = 0;
+  for (; i + 1 < room && from[i] != 0; ++i) to[i] = from[i];
+  to[i] = 0;
+}
+
+// One page at a fixed place; returns where the kernel sees it.
+void* map_page(space& home, frame_pool& frames, u64 address, unsigned access) {
+  if (!map_memory(home, frames, address, page_bytes, access)) return nullptr;
+  return reinterpret_cast<void*>(
+      machine::address_of(*home.tables.find(address)));
+}
+
+constexpr unsigned read_only = ACTIVATIONS_ACCESS_READ;
+constexpr unsigned read_write =
+    ACTIVATIONS_ACCESS_READ | ACTIVATIONS_ACCESS_WRITE;
+
+constexpr u32 processors_at = 64;
+constexpr u32 activations_at =
+    processors_at + 64 * ACTIVATIONS_IMAGE_DISPATCHERS;
+static_assert(activations_at + 128 * ACTIVATIONS_IMAGE_DISPATCHERS <=
+              page_bytes);
+
+bool make_areas(space& home, frame_pool& frames) {
+  void* const info =
+      map_page(home, frames, ACTIVATIONS_IMAGE_INFO, read_only);
+  void* const control =
+      map_page(home, frames, ACTIVATIONS_IMAGE_CONTROL, read_write);
+  if (info == nullptr || control == nullptr) return false;
+  home.info = static_cast<activations_info_header*>(info);
+  home.control = static_cast<activations_control_header*>(control);
+  home.info->magic = home.control->magic = ACTIVATIONS_ABI_MAGIC;
+  home.info->version = home.control->version = ACTIVATIONS_ABI_VERSION;
+  home.info->bytes = home.control->bytes = page_bytes;
+  home.info->features = ACTIVATIONS_FEATURE_REDIRECT |
+                        ACTIVATIONS_FEATURE_PREEMPT |
+                        ACTIVATIONS_FEATURE_GRANTS;
+  home.info->processor_count = home.control->processor_count =
+      home.info->activation_count = home.control->activation_count =
+          most_dispatchers;
+  home.info->processor_offset = home.control->processor_offset = processors_at;
+  home.info->activation_offset = activations_at;
+  home.control->activation_offset = activations_at;
+  for (unsigned i = 0; i < most_dispatchers; ++i) {
+    void* const page = map_page(
+        home, frames, ACTIVATIONS_IMAGE_DISPATCHER + i * page_bytes,
+        read_write);
+    if (page == nullptr) return false;
+    dispatcher& d = home.dispatchers[i];
+    d.home = &home;
+    d.index = i;
+    d.state = dispatcher_state::unused;
+    d.notice.store(0, std::memory_order::relaxed);
+    d.page = static_cast<activations_dispatcher*>(page);
+    d.processor = at<activations_processor_info>(info, processors_at + 64 * i);
+    d.info = at<activations_activation_info>(info, activations_at + 128 * i);
+    d.control =
+        at<activations_activation_control>(control, activations_at + 64 * i);
+    d.page->index = i;
+    d.page->cores = core_count;
+    d.page->clock_multiplier = machine::clock_multiplier();
+    d.page->clock_base_ns = machine::clock_base_ns();
+  }
+  return true;
+}
+
+bool load_segment(space& home, frame_pool& frames, char const* module,
+                  elf_segment const& s) {
+  u64 const begin = s.address & ~(page_bytes - 1);
+  u64 const end = (s.address + s.memory_bytes + page_bytes - 1) &
+                  ~(page_bytes - 1);
+  if (s.address < ACTIVATIONS_IMAGE_USER_BEGIN ||
+      end > ACTIVATIONS_IMAGE_INFO || end < begin)
+    return false;
+  if (!map_memory(home, frames, begin, end - begin, s.access())) return false;
+  for (u64 done = 0; done < s.file_bytes;) {
+    u64 const to = s.address + done;
+    u64 const in_page = page_bytes - to % page_bytes;
+    u64 const left = s.file_bytes - done;
+    u64 const n = in_page < left ? in_page : left;
+    u64 const frame = machine::address_of(*home.tables.find(to));
+    __builtin_memcpy(reinterpret_cast<char*>(frame) + to % page_bytes,
+                     module + s.offset + done, n);
+    machine::synchronize_code(frame, page_bytes);
+    done += n;
+  }
+  return true;
+}
+
+void set_word(dispatcher& d, activations_processor_state state) {
+  auto& word = d.processor->word;
+  auto seen = word.load(std::memory_order::relaxed);
+  while (!word.compare_exchange_weak(seen, next_word(seen, state, d.index),
+                                     std::memory_order::acq_rel))
+    ;
+}
+
+}  // namespace
+
+bool map_memory(space& home, frame_pool& frames, u64 address, u64 bytes,
+                unsigned access) {
+  for (u64 done = 0; done < bytes; done += page_bytes) {
+    u64* const entry = home.tables.make_entry(frames, address + done);
+    if (entry == nullptr || machine::is_present(*entry)) return false;
+    if (is_retired(*entry)) {
+      u64 const frame = retired_frame(*entry);
+      __builtin_memset(reinterpret_cast<void*>(frame), 0, page_bytes);
+      *entry = machine::leaf(frame, access);
+      continue;
+    }
+    if (home.frame_count >= home.most_frames) return false;
+    u64 const frame = frames.take();
+    if (frame == 0) return false;
+    ++home.frame_count;
+    *entry = machine::leaf(frame, access);
+  }
+  return true;
+}
+
+bool is_accessible(space& home, u64 address, u64 bytes, unsigned access) {
+  if (address < ACTIVATIONS_IMAGE_USER_BEGIN ||
+      address > ACTIVATIONS_IMAGE_USER_END ||
+      bytes > ACTIVATIONS_IMAGE_USER_END - address)
+    return false;
+  for (u64 page = address & ~(page_bytes - 1); page < address + bytes;
+       page += page_bytes) {
+    u64 const* const entry = home.tables.find(page);
+    if (entry == nullptr || !machine::is_present(*entry) ||
+        (machine::access_of(*entry) & access) != access)
+      return false;
+  }
+  return true;
+}
+
+bool copy_from(space& home, void* to, u64 address, u64 bytes) {
+  home.lock.lock();
+  bool const is_fine =
+      is_accessible(home, address, bytes, ACTIVATIONS_ACCESS_READ);
+  for (u64 done = 0; is_fine && done < bytes;) {
+    u64 const from = address + done;
+    u64 const in_page = page_bytes - from % page_bytes;
+    u64 const n = in_page < bytes - done ? in_page : bytes - done;
+    __builtin_memcpy(static_cast<char*>(to) + done,
+                     reinterpret_cast<char const*>(
+                         machine::address_of(*home.tables.find(from)) +
+                         from % page_bytes),
+                     n);
+    done += n;
+  }
+  home.lock.unlock();
+  return is_fine;
+}
+
+space* load(core& here, char const* name, char const* arguments,
+            void const* elf, u64 bytes) {
+  space* made = nullptr;
+  for (unsigned i = 0; i < most_spaces && made == nullptr; ++i)
+    if (!spaces[i].is_used) made = &spaces[i];
+  if (made == nullptr) return nullptr;
+  space& home = *made;
+  home.is_used = true;
+  home.index = static_cast<unsigned>(made - spaces);
+  home.most_frames = ~u64{0};
+  home.frame_count = 0;
+  home.status = 0;
+  home.is_ending.store(0, std::memory_order::relaxed);
+  copy_text(home.name, sizeof home.name, name);
+  if (!home.tables.make(here.frames) || !make_areas(home, here.frames))
+    return nullptr;
+  elf_module const module(elf, bytes);
+  if (!module.is_for_this_machine()) return nullptr;
+  for (unsigned i = 0; i < module.segment_count(); ++i) {
+    elf_segment const& s = module.segment(i);
+    if (s.is_loaded() && !load_segment(home, here.frames,
+                                       static_cast<char const*>(elf), s))
+      return nullptr;
+  }
+  for (auto& d : home.dispatchers)
+    copy_text(d.page->arguments, sizeof d.page->arguments, arguments);
+  // The first one begins at the module's entry, disabled, with no stack.
+  dispatcher& first = home.dispatchers[0];
+  first.saved = machine::frame::upcall(
+      module.entry(), 0, ACTIVATIONS_IMAGE_DISPATCHER,
+      ACTIVATIONS_EVENT_GRANTED, 0, 0);
+  living_spaces.fetch_add(1, std::memory_order::relaxed);
+  return made;
+}
+
+long attach(core& here, space& home, unsigned index, unsigned core_index) {
+  if (index >= most_dispatchers || core_index >= core_count) return -EINVAL;
+  dispatcher& d = home.dispatchers[index];
+  home.lock.lock();
+  bool const is_taken = d.state != dispatcher_state::unused ||
+                        home.is_ending.load(std::memory_order::relaxed) != 0;
+  if (!is_taken) d.state = dispatcher_state::ready;
+  home.lock.unlock();
+  if (is_taken) return -EBUSY;
+  d.core_index = core_index;
+  d.page->core = core_index;
+  d.deadline_ns = never;
+  d.slice_ns = 0;
+  d.slot = 0;
+  d.enters = index != 0;
+  d.events = d.enters ? ACTIVATIONS_EVENT_GRANTED : 0;
+  d.control->disabled.store(1, std::memory_order::relaxed);
+  machine::init_state(d.switched, d.page->thread_pointer);
+  d.processor->cpu.store(core_index, std::memory_order::relaxed);
+  d.processor->grants.store(1, std::memory_order::relaxed);
+  d.info->processor.store(index, std::memory_order::relaxed);
+  d.info->state.store(ACTIVATIONS_ACTIVATION_RUNNING,
+                      std::memory_order::release);
+  set_word(d, ACTIVATIONS_PROCESSOR_RUNNING);
+  send(here, core_index, {message_kind::adopt, 0, &d});
+  return 0;
+}
+
+// ---- events -------------------------------------------------------------------
+
+void notify(core& here, dispatcher& to, u32 events) {
+  if (to.notice.fetch_or(events, std::memory_order::acq_rel) == 0)
+    send(here, to.core_index, {message_kind::wake, 0, &to});
+}
+
+void take_notice(core&, dispatcher& owned) {
+  u32 const events = owned.notice.exchange(0, std::memory_order::acq_rel);
+  if (events == 0 || owned.state == dispatcher_state::unused) return;
+  if (owned.state == dispatcher_state::sleeping)
+    wake(owned, events);
+  else
+    owned.events |= events;
+}
+
+void wake(dispatcher& sleeping, u32 events) {
+  become_running(sleeping);
+  sleeping.state = dispatcher_state::ready;
+  sleeping.saved.set_result(
+      events | sleeping.control->pending.exchange(
+                   0, std::memory_order::relaxed));
+}
+
+// The word of an idle processor, whoever is first; true: the caller.
+bool become_running(dispatcher& d) {
+  auto& word = d.processor->word;
+  auto seen = word.load(std::memory_order::acquire);
+  while ((seen & ACTIVATIONS_WORD_STATE_MASK) == ACTIVATIONS_PROCESSOR_IDLE)
+    if (word.compare_exchange_weak(
+            seen, next_word(seen, ACTIVATIONS_PROCESSOR_RUNNING, d.index),
+            std::memory_order::acq_rel)) {
+      d.home->info->idle_count.fetch_sub(1, std::memory_order::seq_cst);
+      return true;
+    }
+  return false;
+}
+
+void become_idle(dispatcher& d) {
+  set_word(d, ACTIVATIONS_PROCESSOR_IDLE);
+  d.home->info->idle_count.fetch_add(1, std::memory_order::seq_cst);
+}
+
+long detach(core& here, dispatcher& caller) {
+  unsigned kept = 0;
+  for (unsigned i = 0; i < here.dispatcher_count; ++i)
+    if (here.dispatchers[i] != &caller)
+      here.dispatchers[kept++] = here.dispatchers[i];
+  here.dispatcher_count = kept;
+  set_word(caller, ACTIVATIONS_PROCESSOR_OFFLINE);
+  caller.info->state.store(ACTIVATIONS_ACTIVATION_UNUSED,
+                           std::memory_order::release);
+  if (here.loaded == &caller) {
+    // Its tables may go on in use; its registers are nobody's.
+    machine::use_tables(machine::kernel_root());
+    here.loaded = nullptr;
+  }
+  caller.state = dispatcher_state::unused;
+  return 0;
+}
+
+// ---- the end --------------------------------------------------------------------
+
+void end_space(core& here, space& home, int status) {
+  if (home.is_ending.exchange(1, std::memory_order::acq_rel) != 0) return;
+  home.status = status;
+  home.drops_left.store(core_count, std::memory_order::release);
+  drop_space(here, home);
+  for (unsigned i = 0; i < core_count; ++i)
+    if (i != here.index) send(here, i, {message_kind::drop, 0, &home});
+}
+
+void drop_space(core& here, space& home) {
+  unsigned kept = 0;
+  for (unsigned i = 0; i < here.dispatcher_count; ++i) {
+    dispatcher* const d = here.dispatchers[i];
+    if (d->home != &home)
+      here.dispatchers[kept++] = d;
+    else
+      d->state = dispatcher_state::unused;
+  }
+  here.dispatcher_count = kept;
+  here.turn = 0;
+  if (here.loaded != nullptr && here.loaded->home == &home) {
+    machine::use_tables(machine::kernel_root());
+    here.loaded = nullptr;
+  }
+  send(here, 0, {message_kind::dropped, 0, &home});
+}
+
+void space_dropped(core& here, space& home) {
+  if (home.drops_left.fetch_sub(1, std::memory_order::acq_rel) != 1) return;
+  device_forget(home);
+  home.tables.clear(here.frames);
+  home.is_used = false;
+  print("space ");
+  print(home.name);
+  print(" ended with status ");
+  print_decimal(static_cast<u64>(home.status));
+  print("\n");
+  if (home.status != 0) final_status.store(home.status);
+  if (living_spaces.fetch_sub(1, std::memory_order::acq_rel) == 1)
+    machine::exit(final_status.load());
+}
+
+void fail_space(core& here, dispatcher& victim,
+                machine::frame const& registers, char const* what,
+                u64 address) {
+  print("space ");
+  print(victim.home->name);
+  print(", dispatcher ");
+  print_decimal(victim.index);
+  print(": ");
+  print(what);
+  print(" at ");
+  print_hex(address);
+  print(", pc ");
+  print_hex(registers.pc());
+  print(", sp ");
+  print_hex(registers.sp());
+  print("\n");
+  end_space(here, *victim.home, 128);
+}
+
+void flush_others(core& here, space& home) {
+  bool told[most_cores] = {};
+  for (auto const& d : home.dispatchers)
+    if (d.state != dispatcher_state::unused && d.core_index != here.index &&
+        !told[d.core_index]) {
+      told[d.core_index] = true;
+      send(here, d.core_index, {message_kind::flush, 0, &home});
+    }
+}
+
+}  // namespace kernel

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A space: a program, its memory and its dispatchers.  The one thing that the
+// cores of a space share is its tables, under its lock, which is held for a
+// bounded number of steps.
+#pragma once
+
+#include <activations/abi_image.h>
+
+#include <atomic>
+
+#include <machine.hpp>
+
+#include "core.hpp"
+#include "memory.hpp"
+#include "types.hpp"
+
+namespace kernel {
+
+inline constexpr unsigned most_spaces = 8;
+inline constexpr unsigned most_dispatchers = ACTIVATIONS_IMAGE_DISPATCHERS;
+
+class spin_lock {
+ public:
+  void lock() {
+    while (word_.exchange(1, std::memory_order::acquire) != 0)
+      machine::relax();
+  }
+  void unlock() { word_.store(0, std::memory_order::release); }
+
+ private:
+  std::atomic<u32> word_{0};
+};
+
+struct space;
+
+enum class dispatcher_state : u32 { unused, ready, sleeping, suspended };
+
+// Belongs to its core, but for `notice`.
+struct dispatcher {
+  space* home;
+  unsigned index;       // in its space
+  unsigned core_index;  // where it runs
+  dispatcher_state state;
+  // How it goes on: by an upcall with `events`, or from `saved`.
+  bool enters;
+  u32 events;
+  u64 slot;  // address of the slot with the stopped context, or 0
+  u64 deadline_ns;  // of its sleep
+  u64 slice_ns;
+  u64 slice_ends_ns;
+  machine::frame saved;
+  machine::switched_state switched;
+  // Any core: events that came for it; a `wake` message follows the first.
+  std::atomic<u32> notice;
+
+  // The shared words, at the kernel's own addresses.
+  activations_dispatcher* page;
+  activations_activation_control* control;
+  activations_activation_info* info;
+  activations_processor_info* processor;
+};
+
+struct space {
+  char name[32];
+  bool is_used;
+  unsigned index;
+  spin_lock lock;  // tables, frames
+  page_tables tables;
+  u64 frame_count;  // mapped frames, for the limit
+  u64 most_frames;
+  dispatcher dispatchers[most_dispatchers];
+  activations_info_header* info;
+  activations_control_header* control;
+  std::atomic<u32> is_ending;
+  std::atomic<u32> drops_left;
+  int status;
+};
+
+extern space spaces[most_spaces];
+
+// Memory for [address, address + bytes), page-aligned, zeroed.  False: no
+// memory, or some of it is mapped; what was mapped before that stays.
+// Context: under the space's lock, or before its start.
+bool map_memory(space& home, frame_pool& frames, u64 address, u64 bytes,
+                unsigned access);
+
+// True if [address, address + bytes) can be read (or written) by the space.
+bool is_accessible(space& home, u64 address, u64 bytes, unsigned access);
+bool copy_from(space& home, void* to, u64 address, u64 bytes);
+
+// Makes a space from an ELF module and its first dispatcher on this core.
+space* load(core& here, char const* name, char const* arguments, void const* elf,
+            u64 bytes);
+// Makes dispatcher `index` on `core_index`; negative errno.
+long attach(core& here, space& home, unsigned index, unsigned core_index);
+
+// Ends a space, whoever's core this is.  The caller goes on to dispatch().
+void end_space(core& here, space& home, int status);
+// The same, with a message that names dispatcher, address and pc.
+void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
+                char const* what, u64 address);
+// On one core: forgets the space's dispatchers.
+void drop_space(core& here, space& home);
+void space_dropped(core& here, space& home);  // on core 0
+
+// Events for a dispatcher of any core.
+void notify(core& here, dispatcher& to, u32 events);
+void take_notice(core& here, dispatcher& owned);
+// On its own core.
+void wake(dispatcher& sleeping, u32 events);
+
+// The processor's word: idle to running (true: the caller changed it), and
+// running to idle.
+bool become_running(dispatcher& d);
+void become_idle(dispatcher& owned);
+inline u64 next_word(u64 seen, u64 state, u64 owner) {
+  u64 const tag = (seen >> ACTIVATIONS_WORD_TAG_SHIFT) + 1;
+  return tag << ACTIVATIONS_WORD_TAG_SHIFT |
+         owner << ACTIVATIONS_WORD_OWNER_SHIFT | state;
+}
+
+// device.cpp
+void device_came(core& here, u32 device);
+long device_listen(core& here, dispatcher& caller, u64 device);
+void device_forget(space& home);
+
+// The calling dispatcher is no more.
+long detach(core& here, dispatcher& caller);
+
+// Goes on with here.current from its `saved`, or by an upcall.
+[[noreturn]] void resume_current(core& here);
+
+[[noreturn]] void handle_call(core& here, dispatcher& caller,
+                              machine::frame& registers);
+
+// The other cores of a space forget its old translations.
+void flush_others(core& here, space& home);
+
+}  // namespace kernel
