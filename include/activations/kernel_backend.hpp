@@ -121,6 +121,9 @@ class kernel_backend final : public detail::backend,
     core_.barrier_for_forks();
     if (core_.has_work() || core_.has_ended() || rescue(self)) {
       core_.say_work_waits();
+      // One that goes idle now may have read an older deadline, and the word
+      // while it was 0.
+      arm_timer();
       return;
     }
     int const error =
@@ -443,11 +446,15 @@ class kernel_backend final : public detail::backend,
     if ((events & ACTIVATIONS_EVENT_BLOCKED) != 0) note_cause(self.predecessor);
     if ((events & ACTIVATIONS_EVENT_TIMER) != 0) {
       core_.timers().expire_due(detail::monotonic_ns());
-      // The kernel's timer is unset now, and others may be asleep still.
-      auto const next = core_.timers().earliest_ns();
-      if (next != detail::no_deadline && core_.idle().count() != 0)
-        (void)device_->call(ACTIVATIONS_IOCTL_TIMER, next);
+      arm_timer();  // it is unset now
     }
+  }
+
+  // For those that are asleep in the kernel.
+  void arm_timer() noexcept {
+    auto const next = core_.timers().earliest_ns();
+    if (next != detail::no_deadline && core_.idle().count() != 0)
+      (void)device_->call(ACTIVATIONS_IOCTL_TIMER, next);
   }
 
   bool take_ticket() noexcept {
