@@ -109,11 +109,11 @@ rule user
   command = $target_cxx ${all_flags[*]} ${user_flags[*]} -MMD -MF \$out.d -c \$in -o \$out
   depfile = \$out.d
 rule link_kernel
-  command = $target_cxx ${target_flags[*]} -nostdlib -static -no-pie -Wl,--build-id=none,--gc-sections,-z,max-page-size=4096,--no-warn-rwx-segments,-T,runtime/arch/$arch/kernel.ld \$in -lgcc -o \$out
+  command = $target_cxx ${target_flags[*]} ${target_kernel_flags[*]} -nostdlib -static -no-pie -Wl,--build-id=none,--gc-sections,-z,max-page-size=4096,--no-warn-rwx-segments,-T,runtime/arch/$arch/kernel.ld \$in -lgcc -o \$out
 rule link_user
   command = $target_cxx ${target_flags[*]} -nostdlib -static -no-pie -Wl,--build-id=none,--gc-sections,-z,max-page-size=4096,--no-warn-rwx-segments,-T,runtime/arch/$arch/user.ld \$in -lgcc -o \$out.full && ${target_objcopy} --strip-debug \$out.full \$out
 rule modules
-  command = $target_cxx ${target_flags[*]} -c \$in -o \$out
+  command = $target_cxx ${target_flags[*]} ${target_kernel_flags[*]} -c \$in -o \$out
 rule flat
   command = $target_objcopy -O binary \$in \$out
 END

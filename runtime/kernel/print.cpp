@@ -78,6 +78,16 @@ void* memcpy(void* to, void const* from, unsigned long n) {
   while (n-- != 0) *d++ = *s++;
   return to;
 }
+void* memchr(void const* in, int value, unsigned long n) {
+  auto const* at = static_cast<unsigned char const*>(in);
+  for (; n != 0; --n, ++at) {
+    if (*at == static_cast<unsigned char>(value)) {
+      return const_cast<unsigned char*>(at);
+    }
+  }
+  return nullptr;
+}
+
 void* memset(void* to, int value, unsigned long n) {
   auto* d = static_cast<unsigned char*>(to);
   while (n-- != 0) *d++ = static_cast<unsigned char>(value);

@@ -1,0 +1,21 @@
+# shellcheck shell=bash disable=SC2034
+# SPDX-License-Identifier: BSL-1.0
+# Sourced by tools/image.sh: how this target is compiled and run.
+target_packages=(g++-12-aarch64-linux-gnu qemu-system-arm)
+target_cxx=aarch64-linux-gnu-g++-12
+target_objcopy=aarch64-linux-gnu-objcopy
+target_flags=(-mno-outline-atomics)
+target_kernel_flags=(-mgeneral-regs-only)
+target_user_flags=()
+target_kernel_file=kernel.elf
+
+# target_qemu KERNEL CPUS COMMAND_LINE: sets the array `qemu`.
+target_qemu() {
+  qemu=(qemu-system-aarch64
+    -machine "virt,gic-version=${ACTIVATIONS_IMAGE_GIC:-3}" -cpu max -m 256M
+    -smp "$2" -kernel "$1" -append "$3" -display none -serial stdio -no-reboot
+    -monitor none -nic none -semihosting)
+}
+
+# The program's own status comes through semihosting.
+target_status() { echo "$1"; }
