@@ -78,16 +78,6 @@ void* memcpy(void* to, void const* from, unsigned long n) {
   while (n-- != 0) *d++ = *s++;
   return to;
 }
-void* memchr(void const* in, int value, unsigned long n) {
-  auto const* at = static_cast<unsigned char const*>(in);
-  for (; n != 0; --n, ++at) {
-    if (*at == static_cast<unsigned char>(value)) {
-      return const_cast<unsigned char*>(at);
-    }
-  }
-  return nullptr;
-}
-
 void* memset(void* to, int value, unsigned long n) {
   auto* d = static_cast<unsigned char*>(to);
   while (n-- != 0) *d++ = static_cast<unsigned char>(value);
@@ -104,6 +94,13 @@ unsigned long strlen(char const* text) {
   unsigned long n = 0;
   while (text[n] != 0) ++n;
   return n;
+}
+void* memchr(void const* text, int value, unsigned long n) {
+  auto const* p = static_cast<unsigned char const*>(text);
+  for (; n-- != 0; ++p)
+    if (*p == static_cast<unsigned char>(value))
+      return const_cast<unsigned char*>(p);
+  return nullptr;
 }
 int memcmp(void const* a, void const* b, unsigned long n) {
   auto const* x = static_cast<unsigned char const*>(a);

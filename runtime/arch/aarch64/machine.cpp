@@ -283,6 +283,7 @@ void start_cores(unsigned count) {
         call_firmware(psci_cpu_on, core_mpidr[i],
                       reinterpret_cast<u64>(&machine_boot_other), i);
     if (result != 0) kernel::panic("a core does not start", i, result);
+    while (!kernel::has_started(i)) relax();
   }
 }
 

@@ -278,6 +278,7 @@ void start_cores(unsigned count) {
     if (error != 0) {
       kernel::panic("a core does not start", i, static_cast<u64>(error));
     }
+    while (!kernel::has_started(i)) relax();
   }
 }
 
