@@ -667,15 +667,25 @@ enum hrtimer_restart actv_slice_due(struct hrtimer *timer)
 	return HRTIMER_RESTART;
 }
 
-/* Context: the caller holds a reference to the space, or a kick in flight. */
+/*
+ * Context: the caller holds a reference to the space, or is a kick in flight.
+ *
+ * The call data of a processor is one, and its users have to take turns.  Who
+ * finds it in use may go: the kick that is on its way looks after it has said
+ * that it arrived.  What it shall see was stored before the atomic_xchg.
+ */
 static void actv_interrupt(struct actv_processor *v, int cpu)
 {
 	struct actv_space *s = v->space;
 
+	if (atomic_xchg(&v->kick_under_way, 1))
+		return;
 	atomic_inc(&s->kicks_in_flight);
-	/* -EBUSY: one is on its way already, and it will look again. */
-	if (smp_call_function_single_async(cpu, &v->kick))
+	if (smp_call_function_single_async(cpu, &v->kick)) {
+		/* The CPU went offline; sched_in sees the wish elsewhere. */
+		atomic_set(&v->kick_under_way, 0);
 		atomic_dec(&s->kicks_in_flight);
+	}
 }
 
 /* On the CPU where the owner of a kicked processor was seen last. */
@@ -686,6 +696,10 @@ static void actv_kick_arrived(void *data)
 	struct actv_activation *a = __this_cpu_read(actv_running);
 	int cpu = -1;
 
+	/* The call data is free from here on.  Pairs with the atomic_xchg in
+	 * actv_interrupt(). */
+	atomic_set(&v->kick_under_way, 0);
+	smp_mb();
 	if (a && a->space == s) {
 		if (atomic_read(&a->want) & ACTV_WANT_PREEMPT) {
 			actv_rseq_preempt();

@@ -32,6 +32,7 @@ struct actv_processor {
 	u64 dispatches;		/* as the last slice tick saw it */
 
 	call_single_data_t kick;
+	atomic_t kick_under_way;
 };
 
 /* @index was checked; speculation has not heard of it. */
