@@ -313,6 +313,48 @@ TEST(Hostility, GarbageHarmsNobodyElse) {
   EXPECT_TRUE(process.wait().exited_with(0));
 }
 
+// One interrupt serves all who kick a processor; they must not trip over it.
+KERNEL_TEST(Hostility, KicksFromAllThreadsAtOnce) {
+  unsigned const cpus = std::thread::hardware_concurrency();
+  mini_options options;
+  options.processors = cpus;
+  options.activations = 3 * cpus + 2;
+  mini_scheduler scheduler(options);
+  register_findings findings;
+  std::atomic<bool> over = false;
+  for (unsigned k = 0; k < 2 * cpus; ++k) {
+    scheduler.add([&, k] {
+      register_checker checker(findings, seed() + k);
+      while (!over.load(std::memory_order::relaxed)) checker.loop(500);
+    });
+  }
+  std::atomic<std::uint64_t> kicks = 0;
+  std::vector<std::thread> kickers;
+  for (unsigned k = 0; k < 3 * cpus; ++k) {
+    kickers.emplace_back([&, k] {
+      random_numbers random(seed() + 1000 + k);
+      while (!over.load(std::memory_order::relaxed)) {
+        unsigned const v = static_cast<unsigned>(random.below(cpus));
+        for (int n = 0; n < 50; ++n) scheduler.kernel().kick(v);
+        if (random.below(4) == 0) {
+          scheduler.kernel().slice(v, random.below(2) ? 0 : 500'000);
+        }
+        kicks.fetch_add(50, std::memory_order::relaxed);
+      }
+    });
+  }
+  scheduler.start();
+  std::this_thread::sleep_for(budget());
+  over = true;
+  for (auto& kicker : kickers) kicker.join();
+  scheduler.finish();
+  found("%llu kicks of %u processors by %u threads, %llu stops; %s",
+        static_cast<unsigned long long>(kicks.load()), cpus, 3 * cpus,
+        static_cast<unsigned long long>(scheduler.kernel().stats().preemptions),
+        findings.describe().c_str());
+  EXPECT_EQ(findings.corrupt.load(), 0u);
+}
+
 // A well-behaved program beside a hostile one.
 TEST(Hostility, AnotherProcessGoesOnUnharmed) {
   child good([] {

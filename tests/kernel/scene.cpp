@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "scene.hpp"
 
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -85,6 +87,45 @@ void scene::finish() {
   over_ = true;
   if (write(pipe_[1], "x", 1) != 1) std::abort();
   scheduler_->finish();
+}
+
+namespace {
+
+class one_cpu {
+ public:
+  one_cpu() { set("0"); }
+  ~one_cpu() { set("1"); }
+
+ private:
+  static void set(char const* online) {
+    for (int n = 1; n < 64; ++n) {
+      std::string const path =
+          "/sys/devices/system/cpu/cpu" + std::to_string(n) + "/online";
+      if (access(path.c_str(), W_OK) != 0) break;
+      std::ofstream(path) << online << std::flush;
+    }
+  }
+};
+
+}  // namespace
+
+char const* module_file() {
+  char const* file = std::getenv("ACTIVATIONS_MODULE");
+  return file ? file : "/lib/activations.ko";
+}
+
+long load_module() {
+  int const fd = open(module_file(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  one_cpu const quiet;
+  long const result = raw_call(SYS_finit_module, fd, "", 0);
+  close(fd);
+  return result;
+}
+
+long unload_module() {
+  one_cpu const quiet;
+  return raw_call(SYS_delete_module, "activations", O_NONBLOCK);
 }
 
 module_parameter::module_parameter(char const* name, char const* value)

@@ -49,6 +49,14 @@ class scene {
 // the module is left.
 bool module_becomes_idle();
 
+// ACTIVATIONS_MODULE, else where ./do vm puts it.
+char const* module_file();
+// Both leave one CPU running meanwhile: loading and unloading patch the
+// scheduler's code (a static key), and QEMU 7.2 may go on executing the
+// breakpoint of that on another CPU.
+long load_module();
+long unload_module();
+
 // A parameter of the module, put back to 0 at the end; those for tests are there
 // in test builds only.
 class module_parameter {
