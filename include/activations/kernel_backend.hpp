@@ -238,7 +238,7 @@ class kernel_backend final : public detail::backend,
         // Once: a bit may be an old one, whose activation is queued already.
         if (stopped != nullptr &&
             !stopped->is_queued.exchange(true, std::memory_order::seq_cst))
-          queue(*stopped);
+          queue(self, *stopped);
       }
     }
     auto const now = detail::monotonic_ns();
@@ -474,10 +474,12 @@ class kernel_backend final : public detail::backend,
     if (cause.kind != ACTIVATIONS_CAUSE_UNKNOWN) causes_.add(cause, 1);
   }
 
-  // Behind all others when its slice ended; else it takes its turn here.
-  void queue(detail::activation& stopped) noexcept {
-    if (stopped.info->state.load(std::memory_order::relaxed) !=
-        ACTIVATIONS_ACTIVATION_PREEMPTED)
+  // Behind all others: first in, first out, as long as each waits there.  A
+  // returner that finds a ring in use takes its turn in it.
+  void queue(detail::activation& self, detail::activation& stopped) noexcept {
+    if (!self.ring.is_empty() &&
+        stopped.info->state.load(std::memory_order::relaxed) !=
+            ACTIVATIONS_ACTIVATION_PREEMPTED)
       return core_.make_runnable(stopped);
     core_.inject(stopped);
     core_.notify();

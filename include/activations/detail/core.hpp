@@ -287,6 +287,9 @@ class core {
   // it when work waits.  Context: before the start.
   void listen_to(activations_control_header& shared) noexcept {
     shared_ = &shared;
+    // Most of the injected are activations then.  Who switches to one gives its
+    // ring back, to the end of the queue: one at a time keeps them in order.
+    injected_batch_ = 1;
   }
 
   // How many of the backend's watchers sleep and want watch() called: those
@@ -524,7 +527,6 @@ class core {
 
  private:
   static constexpr std::uint32_t injected_period = 61;
-  static constexpr std::size_t injected_batch = 32;
   static constexpr std::size_t run_ring_capacity = 256;
   static constexpr std::uint32_t most_idle_carriers = 4;
 
@@ -607,7 +609,7 @@ class core {
   runnable* take_injected(activation& self) noexcept {
     if (injected_.is_empty()) return nullptr;
     runnable* first = nullptr;
-    auto const taken = injected_.take_into(self.ring, first, injected_batch,
+    auto const taken = injected_.take_into(self.ring, first, injected_batch_,
                                            std::memory_order::seq_cst);
     if (taken > 1) {
       check_ring(self);
@@ -851,6 +853,7 @@ class core {
               0) == 0;
   backend* backend_ = nullptr;
   activations_control_header* shared_ = nullptr;  // see listen_to
+  std::size_t injected_batch_ = 32;
   std::size_t stack_bytes_;
   std::uint32_t processor_count_;
   std::unique_ptr<processor[]> processors_;
