@@ -63,7 +63,7 @@ user_flags=(-ftls-model=local-exec -I runtime/lib
 # Programs: NAME SOURCE a line.
 list_programs() {
   local source
-  for source in runtime/programs/*.cpp; do
+  for source in runtime/programs/*.cpp examples/[0-9][0-9]_*.cpp; do
     [[ -e $source ]] || continue
     printf '%s %s\n' "$(basename "$source" .cpp)" "$source"
   done
@@ -102,6 +102,7 @@ object() {
 write_ninja() {
   local source name objects='' library='' programs=''
   cat <<END
+builddir = $out
 rule kernel
   command = $target_cxx ${all_flags[*]} ${kernel_flags[*]} -MMD -MF \$out.d -c \$in -o \$out
   depfile = \$out.d
@@ -145,8 +146,8 @@ list_programs | write_modules >"$out/modules.new"
 cmp -s "$out/modules.new" "$out/modules.S" ||
   cp "$out/modules.new" "$out/modules.S"
 write_ninja >"$out/build.ninja"
-if ! ninja -f "$out/build.ninja" -j "$jobs" >"$out/build.log" 2>&1; then
-  grep -E 'error|undefined|warning|FAILED' "$out/build.log" | head -n 30 >&2
+if ! ninja -f "$out/build.ninja" -k 0 -j "$jobs" >"$out/build.log" 2>&1; then
+  grep -E "error|undefined|FAILED" "$out/build.log" | head -n 30 >&2
   die "the image does not build; all of it is in $out/build.log"
 fi
 [[ -z $only_build ]] || exit 0
