@@ -52,10 +52,15 @@ class inherited_affinity {
 
   // Where the caller would run if it were no activation.  Empty: unknown.
   static cpu_set_t mask_of_caller() noexcept {
+    if (current_activation() != nullptr) {
+      // A pinned one keeps its backend, and so the saved mask, alive; one that
+      // the kernel module lends its processor is where all others are.
+      state& s = shared();
+      std::lock_guard const guard(s.lock);
+      if (s.users > 0) return s.mask;
+    }
     cpu_set_t mask;
     CPU_ZERO(&mask);
-    // An activation keeps a backend, and so the saved mask, alive.
-    if (current_activation() != nullptr) return shared().mask;
     sched_getaffinity(0, sizeof mask, &mask);
     return mask;
   }
