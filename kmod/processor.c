@@ -292,6 +292,19 @@ struct actv_activation *actv_take_kept(struct actv_processor *v, u32 events,
 	return to;
 }
 
+/*
+ * One that is set already looks at kept_since_ns when it is due.  Always by
+ * hrtimer_start(), also from the timer itself: another CPU may have set it
+ * while it waited for the lock.
+ * Context: space->lock.
+ */
+static void actv_recheck_start(struct actv_processor *v, u64 ns)
+{
+	if (!hrtimer_is_queued(&v->recheck))
+		hrtimer_start(&v->recheck, ns_to_ktime(ns),
+			      HRTIMER_MODE_REL_PINNED_HARD);
+}
+
 /**
  * actv_keep - the owner blocked and nothing else is known to wait
  * @v: its processor
@@ -308,11 +321,8 @@ void actv_keep(struct actv_processor *v, u64 now)
 	actv_go_idle(v, now);
 	v->kept_since_ns = now;
 	trace_activations_keep(v->space->tgid, v->index, v->owner->index);
-	/* One that is set already looks at kept_since_ns when it is due. */
-	if (actv_recheck_us && !hrtimer_is_queued(&v->recheck))
-		hrtimer_start(&v->recheck,
-			      ns_to_ktime(actv_recheck_us * NSEC_PER_USEC),
-			      HRTIMER_MODE_REL_PINNED_HARD);
+	if (actv_recheck_us)
+		actv_recheck_start(v, actv_recheck_us * NSEC_PER_USEC);
 }
 
 /**
@@ -345,7 +355,6 @@ static enum hrtimer_restart actv_recheck_due(struct hrtimer *timer)
 {
 	struct actv_processor *v =
 		container_of(timer, struct actv_processor, recheck);
-	enum hrtimer_restart restart = HRTIMER_NORESTART;
 	struct actv_space *s = v->space;
 	struct actv_activation *to = NULL;
 	u64 now = actv_now(), due;
@@ -355,8 +364,7 @@ static enum hrtimer_restart actv_recheck_due(struct hrtimer *timer)
 	if (v->owner && v->owner->state == ACTV_KEEPER && v->kept_since_ns) {
 		due = v->kept_since_ns + actv_recheck_us * NSEC_PER_USEC;
 		if (now < due) {
-			hrtimer_forward_now(timer, ns_to_ktime(due - now));
-			restart = HRTIMER_RESTART;
+			actv_recheck_start(v, due - now);
 		} else {
 			v->kept_since_ns = 0;
 			to = actv_take_kept(v, 0, now);
@@ -367,7 +375,7 @@ static enum hrtimer_restart actv_recheck_due(struct hrtimer *timer)
 	actv_unlock_irqrestore(s, flags);
 	if (to)
 		irq_work_queue(&to->wake_work);
-	return restart;
+	return HRTIMER_NORESTART;
 }
 
 static struct actv_processor *actv_find_held(struct actv_space *s)
