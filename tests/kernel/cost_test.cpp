@@ -257,6 +257,7 @@ KERNEL_TEST(Cost, OfEachOperationAsARatio) {
     double const null_ioctl = null_ioctls().median();
     all.add("null ioctl, ticks", null_ioctl);
     all.add("futex wake and switch / null ioctl", one_way / null_ioctl);
+    all.add("futex round trip / null ioctl", round_trip / null_ioctl);
     for (auto what : {block_in::futex, block_in::pipe}) {
       auto block = blocks(what);
       ASSERT_GT(block.switch_to.ticks.size(), 0u);
