@@ -670,6 +670,9 @@ enum hrtimer_restart actv_slice_due(struct hrtimer *timer)
 	v->slice_used_ns = 0;
 	a->slice_since_ns = actv_now();
 	actv_unlock_irqrestore(s, flags);
+	/* Set already?  Then on another CPU: this one went offline. */
+	if (hrtimer_is_queued(timer))
+		return HRTIMER_NORESTART;
 	hrtimer_forward_now(timer, ns_to_ktime(clamp(slice, ACTV_SLICE_MIN_NS,
 						     ACTV_SLICE_MAX_NS)));
 	return HRTIMER_RESTART;
