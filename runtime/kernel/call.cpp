@@ -119,7 +119,13 @@ long call_alias(core& here, space& home, machine::frame& registers) {
   u64 const of = registers.call_argument(1);
   u64 const bytes = registers.call_argument(2);
   u64 const access = registers.call_argument(3) & 7;
-  if (!is_user_range(address, bytes, ACTIVATIONS_IMAGE_MEMORY) ||
+  // A view may lie near the program's text, but not in the kernel's areas.
+  bool const is_near =
+      address < ACTIVATIONS_IMAGE_INFO &&
+      bytes <= ACTIVATIONS_IMAGE_INFO - address &&
+      is_user_range(address, bytes, ACTIVATIONS_IMAGE_USER_BEGIN);
+  if ((!is_near &&
+       !is_user_range(address, bytes, ACTIVATIONS_IMAGE_MEMORY)) ||
       !is_user_range(of, bytes, ACTIVATIONS_IMAGE_USER_BEGIN) ||
       (access & ACTIVATIONS_ACCESS_READ) == 0 ||
       bytes > pages_at_once * page_bytes)

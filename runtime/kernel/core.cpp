@@ -135,7 +135,8 @@ void handle_interrupt(core& here, machine::stop const& why) {
   bool const is_enabled =
       d.page->entry != 0 &&
       d.control->disabled.load(std::memory_order::relaxed) == 0;
-  if (!is_enabled || is_in_resume_range(d, registers.pc())) {
+  // One in a resume range is the context's own: the upcall names it again.
+  if (!is_enabled) {
     __builtin_memcpy(&d.page->stopped, &registers, sizeof registers);
     fail_space(here, d, registers,
                is_fault ? "a fault while disabled" : "a trap while disabled",
