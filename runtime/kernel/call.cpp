@@ -240,7 +240,10 @@ long call_device(dispatcher&, u64 device, u64 operation) {
       break;
     case ACTIVATIONS_CALL_SLICE:
       result = call_slice(home, caller, argument(0), argument(1));
-      break;
+      // The slice may be the caller's own: the way out sets the timer.
+      registers.set_result(static_cast<u64>(result));
+      caller.saved = registers;
+      resume_current(here);
     case ACTIVATIONS_CALL_DETACH:
       result = detach(here, caller);
       break;
