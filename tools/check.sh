@@ -138,7 +138,7 @@ stage_kernel() {
   done
   vm "kernel 6.1, 2 CPUs" --kernel 6.1 \
     --suite module --suite kernel --suite portable
-  vm "kernel 6.12, 2 CPUs" --suite module --suite kernel
+  vm "kernel 6.12, 2 CPUs" --suite module --suite kernel --suite demo
   vm "kernel 6.12, 4 CPUs, preempt=full" --cpus 4 --preempt full \
     --suite module --suite kernel
 }

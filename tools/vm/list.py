@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSL-1.0
 """Prints the list of tests that tools/vm/suite.c runs.
 
-usage: list.py [--match REGEX] [--seconds N] PREFIX LABEL|PROGRAM
+usage: list.py [--match REGEX] [--except REGEX] [--seconds N] PREFIX LABEL|PROGRAM
 
 A label takes CTest's tests with that label in build/release, each with its
 time limit; a program is a GoogleTest program, whose cases run one at a time
@@ -45,6 +45,7 @@ def from_gtest(program, seconds):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--match", default="")
+    parser.add_argument("--except", dest="left_out", default="^$")
     parser.add_argument("--seconds", type=int, default=180)
     parser.add_argument("prefix")
     parser.add_argument("source")
@@ -55,7 +56,8 @@ def main():
     else:
         tests = from_ctest(options.source)
     for name, seconds, serial, command in tests:
-        if re.search(options.match, name):
+        if (re.search(options.match, name)
+                and not re.search(options.left_out, name)):
             print(f"{options.prefix}: {name}", round(seconds), int(serial),
                   *command, sep="\t")
 
