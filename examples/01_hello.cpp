@@ -19,4 +19,5 @@ int main() {
       std::chrono::steady_clock::now() - start;
   std::printf("1000 sleeps of 0.1 s took %.2f s: %s\n", took.count(),
               scheduler.describe().c_str());
+  return 0;
 }

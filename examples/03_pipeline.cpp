@@ -7,14 +7,16 @@
 // it with std::; a stage that waits costs its stack and no kernel thread.
 #include <activations/activations.hpp>
 
-#include <condition_variable>
+#include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <mutex>
 #include <optional>
 #include <queue>
 #include <string>
+#include <thread>
 #include <utility>
+
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -66,9 +68,12 @@ int main() {
 
   activations::scheduler scheduler;
   scheduler.run([&] {
-    activations::user_thread reader([&] {  // blocks in read
-      std::ifstream file("/etc/services");
-      for (std::string line; std::getline(file, line);) lines.push(line);
+    activations::user_thread reader([&] {
+      for (int i = 1; i <= 1'000; ++i) {
+        // A slow source, such as a disk: it blocks now and then.
+        if (i % 100 == 0) std::this_thread::sleep_for(1ms);
+        lines.push("line " + std::to_string(i));
+      }
       lines.close();
     });
     activations::user_thread measurer([&] {
@@ -83,4 +88,5 @@ int main() {
     });
   });
   std::printf("%zu lines, %zu characters\n", count, total);
+  return 0;
 }

@@ -56,7 +56,6 @@ int main() {
       });
     for (auto& handle : handles) handle.join();
   });
-  std::printf("%d tasks served, %s\n", served.load(),
-              bytes > 0 ? "files read" : "no file found");
+  std::printf("%d tasks served\n", served.load());
   return served == tasks ? 0 : 1;
 }

@@ -41,6 +41,9 @@
 #define ACTIVATIONS_IMAGE_DISPATCHER 0x1100100000ull /* + i * PAGE_BYTES */
 #define ACTIVATIONS_IMAGE_CHANNEL 0x1100200000ull    /* + i * PAGE_BYTES */
 #define ACTIVATIONS_IMAGE_MEMORY 0x1200000000ull     /* for MAP */
+/* From here on memory is zero until it is touched: the space maps it when it
+ * faults there, and the kernel does so for a dispatcher that is disabled. */
+#define ACTIVATIONS_IMAGE_LAZY 0x2000000000ull
 #define ACTIVATIONS_IMAGE_USER_END 0x4000000000ull
 
 #define ACTIVATIONS_IMAGE_PAGE_BYTES 4096ull

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The few macros of the project: version, assertion, sanitizer detection.
+// The few macros of the project: version, assertion, sanitizer detection, and
+// whether there is a system below.
 #pragma once
 
 #include <cstdio>
@@ -9,6 +10,23 @@
 #define ACTIVATIONS_VERSION_MAJOR 0
 #define ACTIVATIONS_VERSION_MINOR 1
 #define ACTIVATIONS_VERSION_PATCH 0
+
+// 0: compiled freestanding, for the bare-metal image (runtime/).  There
+// bare_backend lends the processors.
+#ifndef ACTIVATIONS_HOSTED
+#define ACTIVATIONS_HOSTED __STDC_HOSTED__
+#endif
+
+// Where exceptions are off nothing is thrown, and nothing caught.
+#if defined(__cpp_exceptions)
+#define ACTIVATIONS_TRY try
+#define ACTIVATIONS_CATCH_ALL catch (...)
+#define ACTIVATIONS_RETHROW throw
+#else
+#define ACTIVATIONS_TRY if (true)
+#define ACTIVATIONS_CATCH_ALL else
+#define ACTIVATIONS_RETHROW ((void)0)
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ACTIVATIONS_ASAN 1

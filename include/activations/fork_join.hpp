@@ -92,9 +92,9 @@ class forked_call : public job {
 
   static void run_stolen(job& offered) noexcept {
     auto& self = static_cast<forked_call&>(offered);
-    try {
+    ACTIVATIONS_TRY {
       self.value_.emplace(call_regular(self.function_));
-    } catch (...) {
+    } ACTIVATIONS_CATCH_ALL {
       self.error_ = std::current_exception();
     }
     auto const waiting =

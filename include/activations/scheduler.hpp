@@ -21,12 +21,16 @@
 #include <activations/detail/stack_overflow.hpp>
 #include <activations/detail/thread_block.hpp>
 #include <activations/error.hpp>
-#include <activations/kernel_backend.hpp>
-#include <activations/portable_backend.hpp>
 #include <activations/processor_backend.hpp>
 #include <activations/statistics.hpp>
 #include <activations/task.hpp>
 #include <activations/user_thread.hpp>
+#if ACTIVATIONS_HOSTED
+#include <activations/kernel_backend.hpp>
+#include <activations/portable_backend.hpp>
+#else
+#include <activations/bare_backend.hpp>
+#endif
 
 namespace activations {
 
@@ -85,15 +89,13 @@ class scheduler {
     if (runtime_->is_orphaned() || is_inside()) {
       if (!runtime_->is_orphaned()) stop();
       // The kernel threads that use these are gone, or outlive this call.
-      (void)portable_.release();
-      (void)kernel_.release();
+      backends([](auto& one) { (void)one.release(); });
       (void)runtime_.release();
       return;
     }
     stop();
     runtime_->wait_drained();
-    portable_.reset();
-    kernel_.reset();
+    backends([](auto& one) { one.reset(); });
     detail::stack_overflow_reporter::uninstall();
   }
 
@@ -167,6 +169,7 @@ class scheduler {
     s.spawned = runtime_->total(&detail::counters::spawned);
     s.switches = runtime_->total(&detail::counters::switches);
     s.steals = runtime_->total(&detail::counters::steals);
+#if ACTIVATIONS_HOSTED
     if (portable_ != nullptr) {
       s.portable = portable_->statistics();
       s.kernel_threads = s.portable;
@@ -174,10 +177,14 @@ class scheduler {
       s.kernel = kernel_->statistics();
       s.kernel_threads = s.kernel;
     }
+#else
+    s.kernel_threads = bare_->statistics();
+#endif
     s.stacks = runtime_->stacks().statistics();
     return s;
   }
 
+#if ACTIVATIONS_HOSTED
   // What threads blocked in, most frequent first; sampled.
   [[nodiscard]] std::vector<block_cause> block_causes() const {
     auto all = (portable_ != nullptr ? portable_->causes() : kernel_->causes())
@@ -186,6 +193,7 @@ class scheduler {
               [](auto const& a, auto const& b) { return a.count > b.count; });
     return all;
   }
+#endif
 
   // How many virtual processors it has.
   [[nodiscard]] unsigned processors() const noexcept {
@@ -212,6 +220,7 @@ class scheduler {
     return detail::choose_cpus(wanted);
   }
 
+#if ACTIVATIONS_HOSTED
   // What the options and the environment ask for; `reason`: why not the rest.
   static backend_choice chosen(scheduler_options const& options,
                                std::string& reason) {
@@ -274,6 +283,17 @@ class scheduler {
     return true;
   }
 
+#else
+  void start(scheduler_options const& options, std::vector<int> const& cpus) {
+    auto const processors = static_cast<std::uint32_t>(cpus.size());
+    // One activation on each processor; number 0 is the program's first
+    // dispatcher, which is none.
+    runtime_ = std::make_unique<detail::runtime>(
+        processors, processors + 1, options.stack_bytes, options.model);
+    bare_ = std::make_unique<bare_backend>(*runtime_, cpus, options.slice);
+  }
+#endif
+
   // Called in a signal handler.
   static bool who_overflowed(detail::stack_owner& owner) noexcept {
     detail::activation const* const self = detail::current_activation();
@@ -289,8 +309,14 @@ class scheduler {
   }
 
   std::unique_ptr<detail::runtime> runtime_;
+#if ACTIVATIONS_HOSTED
   std::unique_ptr<portable_backend> portable_;  // one of the two
   std::unique_ptr<kernel_backend> kernel_;
+  void backends(auto f) { f(portable_), f(kernel_); }
+#else
+  std::unique_ptr<bare_backend> bare_;
+  void backends(auto f) { f(bare_); }
+#endif
 };
 
 }  // namespace activations

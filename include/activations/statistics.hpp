@@ -7,8 +7,13 @@
 
 #include <cstdint>
 
+#include <activations/activation_statistics.hpp>
+#include <activations/config.hpp>
+#include <activations/detail/stack.hpp>
+#if ACTIVATIONS_HOSTED
 #include <activations/kernel_backend.hpp>
 #include <activations/portable_backend.hpp>
+#endif
 
 namespace activations {
 
@@ -18,8 +23,10 @@ struct scheduler_statistics {
   std::uint64_t switches = 0;              // voluntary, between stacks
   std::uint64_t steals = 0;                // from another processor's queue
   activation_statistics kernel_threads{};  // whichever backend it is
-  portable_statistics portable{};          // all 0 with another backend
-  kernel_statistics kernel{};              // likewise
+#if ACTIVATIONS_HOSTED
+  portable_statistics portable{};  // all 0 with another backend
+  kernel_statistics kernel{};      // likewise
+#endif
   detail::stack_pool_statistics stacks{};
 };
 

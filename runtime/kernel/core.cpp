@@ -136,6 +136,22 @@ void handle_interrupt(core& here, machine::stop const& why) {
       d.page->entry != 0 &&
       d.control->disabled.load(std::memory_order::relaxed) == 0;
   // One in a resume range is the context's own: the upcall names it again.
+  if (is_fault && !is_enabled && why.address >= ACTIVATIONS_IMAGE_LAZY &&
+      why.address < ACTIVATIONS_IMAGE_USER_END) {
+    space& home = *d.home;
+    u64 const page = why.address & ~(page_bytes - 1);
+    home.lock.lock();
+    u64 const* const entry = home.tables.find(page);
+    // Present already: another core was faster, or the access is refused.
+    bool const is_there = entry != nullptr && machine::is_present(*entry);
+    bool const is_mapped =
+        is_there ? (machine::access_of(*entry) & why.access) == why.access
+                 : map_memory(home, here.frames, page, page_bytes,
+                              ACTIVATIONS_ACCESS_READ |
+                                  ACTIVATIONS_ACCESS_WRITE);
+    home.lock.unlock();
+    if (is_mapped) machine::resume(registers);
+  }
   if (!is_enabled) {
     __builtin_memcpy(&d.page->stopped, &registers, sizeof registers);
     fail_space(here, d, registers,

@@ -56,10 +56,3 @@ extern "C" [[noreturn]] void user_start(activations_dispatcher* page) {
   for (auto* f = init_array_begin; f != init_array_end; ++f) (*f)();
   user::exit(program_main());
 }
-
-extern "C" [[noreturn]] void user_upcall(activations_dispatcher* page,
-                                         user::u64, activations_save_slot*) {
-  (void)page;
-  user::print("upcall\n");
-  user::exit(99);
-}

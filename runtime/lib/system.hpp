@@ -88,13 +88,14 @@ void* map(u64 bytes, unsigned access = ACTIVATIONS_ACCESS_READ |
 // Gives dispatcher i thread-local storage; what it is called with.
 u64 make_tls(unsigned i);
 
-// What upcalls do: see upcall.cpp.  Context: disabled, on the upcall stack of
-// this dispatcher.  Returns where to go on: `slot`, or another saved context.
-using upcall_handler = activations_save_slot* (*)(
-    activations_dispatcher& page, u64 events, activations_save_slot* slot);
+// What upcalls do, see upcall.cpp.  Returns where to go on: `slot`, unless it
+// has put other registers there, and others in *vector, the target's
+// saved_vector.  Context: disabled, on the upcall stack of this dispatcher,
+// with the runtime's rules for such code.
+using upcall_handler = activations_save_slot* (*)(activations_dispatcher& page,
+                                                  u64 events,
+                                                  activations_save_slot* slot,
+                                                  void* vector);
 extern upcall_handler on_upcall;
-
-// Registers this dispatcher's upcalls, and the resume ranges.
-void prepare_upcalls(activations_dispatcher& page, void* stack, u64 bytes);
 
 }  // namespace user

@@ -184,9 +184,9 @@ inline void thread_block::destroy() noexcept {
 
 // Runs the function and tells the joiner.  Context: the thread itself.
 inline void run_thread_body(thread_block& self) noexcept {
-  try {
+  ACTIVATIONS_TRY {
     self.run(self);
-  } catch (...) {
+  } ACTIVATIONS_CATCH_ALL {
     self.error = std::current_exception();
   }
 }
@@ -290,13 +290,13 @@ thread_block* make_thread(runtime& home, std::string_view name,
     give_back();
     throw_system_error(EINVAL, "fit the arguments on the thread's stack");
   }
-  try {
+  ACTIVATIONS_TRY {
     new (callable_place) callable{
         std::forward<F>(f),
         std::tuple<std::decay_t<Args>...>(std::forward<Args>(args)...)};
-  } catch (...) {
+  } ACTIVATIONS_CATCH_ALL {
     give_back();
-    throw;
+    ACTIVATIONS_RETHROW;
   }
   auto* const block = new (block_place) thread_block(home);
   block->memory = memory;

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Dispatchers of this program: how one begins, and what its upcalls do.
+//
+// An upcall comes disabled, on the dispatcher's own upcall stack.  What was
+// stopped lies in a save slot and, the vector registers, on that stack.  After
+// the handler it is resumed from there in user mode; an event that came
+// meanwhile is handled first.
+#include <activations/detail/bare/image.hpp>
+
+#include <cerrno>
+#include <cstdio>
+
+#include <user_resume.hpp>
+
+#include "system.hpp"
+
+extern "C" char upcall_entry[];
+
+namespace user {
+namespace {
+
+constexpr u64 base_stack_bytes = 128 * 1024;
+constexpr u64 upcall_stack_bytes = 32 * 1024;
+
+struct start_record {
+  void (*function)(void*);
+  void* argument;
+};
+start_record starts[ACTIVATIONS_IMAGE_DISPATCHERS];
+// Kept for the next dispatcher of this index.
+char* base_stacks[ACTIVATIONS_IMAGE_DISPATCHERS];
+u64 thread_pointers[ACTIVATIONS_IMAGE_DISPATCHERS];
+char* upcall_stacks[ACTIVATIONS_IMAGE_DISPATCHERS];
+
+u64 top_of(char* stack, u64 bytes) {
+  return reinterpret_cast<u64>(stack) + bytes;
+}
+
+activations_save_slot* ignore(activations_dispatcher&, u64,
+                              activations_save_slot* slot, void*) {
+  return slot;
+}
+
+// Self-paging: what was reserved is mapped when it is touched.
+bool map_touched(activations_dispatcher& page) {
+  u64 const at = page.fault_address & ~(page_bytes - 1);
+  if (at < ACTIVATIONS_IMAGE_LAZY) return false;
+  call(ACTIVATIONS_IMAGE_MAP, at, page_bytes,
+       ACTIVATIONS_ACCESS_READ | ACTIVATIONS_ACCESS_WRITE);
+  // Another core may have been faster; a third time is no fault of that kind.
+  static thread_local constinit u64 last = 0;
+  static thread_local constinit unsigned times = 0;
+  times = at == last ? times + 1 : 0;
+  last = at;
+  return times < 3;
+}
+
+[[noreturn]] void give_up(activations_dispatcher& page, u64 events,
+                          activations_save_slot const& slot) {
+  auto const& stopped = reinterpret_cast<machine::frame const&>(slot);
+  std::printf("dispatcher %u: a %s nobody handles: address %lx, code %u, "
+              "pc %lx\n",
+              page.index,
+              (events & ACTIVATIONS_EVENT_FAULT) != 0 ? "fault" : "trap",
+              page.fault_address, page.trap_code, stopped.pc());
+  exit(139);
+}
+
+}  // namespace
+
+upcall_handler on_upcall = &ignore;
+
+}  // namespace user
+
+extern "C" [[noreturn]] void user_upcall(activations_dispatcher* page,
+                                         user::u64 events,
+                                         activations_save_slot* slot,
+                                         user::saved_vector* vector) {
+  auto const index = page->index;
+  if (slot == nullptr) {
+    user::own_page = page;
+    page->stack = user::top_of(user::upcall_stacks[index],
+                               user::upcall_stack_bytes);
+    user::prepare_resume(*page);
+    auto const start = user::starts[index];
+    start.function(start.argument);
+    for (;;) user::call(ACTIVATIONS_CALL_DETACH);
+  }
+  auto& control = user::activation_control(index);
+  for (;;) {
+    if ((events & ACTIVATIONS_EVENT_FAULT) != 0 && user::map_touched(*page))
+      events &= ~user::u64{ACTIVATIONS_EVENT_FAULT};
+    if (user::on_upcall == &user::ignore &&
+        (events & (ACTIVATIONS_EVENT_FAULT | ACTIVATIONS_EVENT_TRAP)) != 0)
+      user::give_up(*page, events, *slot);
+    slot = user::on_upcall(*page, events, slot, vector);
+    page->resuming = reinterpret_cast<user::u64>(slot);
+    user::resume(*reinterpret_cast<user::saved_general*>(slot), *vector,
+                 &control.disabled);
+    events = control.pending.exchange(0, std::memory_order::acq_rel);
+  }
+}
+
+extern "C" {
+
+long activations_image_call(std::uint64_t number, std::uint64_t a,
+                            std::uint64_t b, std::uint64_t c) noexcept {
+  return user::call(number, a, b, c);
+}
+
+unsigned activations_image_cores() noexcept { return user::page_at(0).cores; }
+
+int activations_image_start(unsigned index, unsigned core,
+                            void (*function)(void*), void* argument) noexcept {
+  using namespace user;
+  if (index == 0 || index >= ACTIVATIONS_IMAGE_DISPATCHERS) return EINVAL;
+  if (base_stacks[index] == nullptr) {
+    base_stacks[index] = static_cast<char*>(map(base_stack_bytes));
+    upcall_stacks[index] = static_cast<char*>(map(upcall_stack_bytes));
+    thread_pointers[index] = make_tls(index);
+  }
+  if (base_stacks[index] == nullptr || upcall_stacks[index] == nullptr ||
+      thread_pointers[index] == 0)
+    return ENOMEM;
+  starts[index] = {function, argument};
+  activations_dispatcher& page = page_at(index);
+  page.entry = reinterpret_cast<u64>(upcall_entry);
+  page.stack = top_of(base_stacks[index], base_stack_bytes);
+  page.thread_pointer = thread_pointers[index];
+  for (;;) {
+    long const result = call(ACTIVATIONS_CALL_ATTACH, index, core);
+    // Its last life may not be over yet: it detaches after its last word.
+    if (result != -EBUSY) return static_cast<int>(-result);
+    call(ACTIVATIONS_CALL_PARK, now_ns() + 100'000);
+  }
+}
+}
