@@ -135,6 +135,10 @@ void reached(unsigned step) noexcept {
   }
 }
 
+bool has_reached(unsigned step) noexcept {
+  return shared().step.load() >= step;
+}
+
 void count(std::uint64_t n) noexcept {
   shared().count.fetch_add(n);
 }

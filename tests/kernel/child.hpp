@@ -47,8 +47,9 @@ class child {
   pid_t pid_ = -1;
 };
 
-// Called in the child, for the parent.
+// Called in the child, for the parent, or the other way round.
 void reached(unsigned step) noexcept;
+bool has_reached(unsigned step) noexcept;
 void count(std::uint64_t n = 1) noexcept;
 
 // One line about what the test saw.

@@ -79,7 +79,7 @@ TEST_P(Lifecycle, SigstopAndSigcontStopAndContinue) {
   child process([] {
     scene now(GetParam());
     now.begin();
-    std::this_thread::sleep_for(400ms);
+    while (!has_reached(2)) std::this_thread::sleep_for(5ms);
     now.finish();
     EXPECT_EQ(now.findings.corrupt.load(), 0u) << now.findings.describe();
   });
@@ -100,6 +100,7 @@ TEST_P(Lifecycle, SigstopAndSigcontStopAndContinue) {
     }
     std::this_thread::sleep_for(2ms);
   }
+  reached(2);
   outcome const result = process.wait();
   found("stopped %d times, continued %d times", stopped, continued);
   EXPECT_EQ(stopped, 10);
