@@ -35,6 +35,8 @@ COMMAND names is there under the same name, with its shared libraries.
   --env NAME=VALUE    in the environment of command or suites; may be repeated
   --seconds N         limit of the whole run, default 1800
   --append WORDS      at the end of the kernel's command line
+  --icount            instructions instead of time: each is a nanosecond of the
+                      guest's clocks (Debian's 6.1 boots so with --cpus 1 only)
   --no-build          take the module and the tests as they are
   --build-only        build them, boot nothing
 END_OF_USAGE
@@ -43,6 +45,7 @@ END_OF_USAGE
 kernel=6.12 cpus=2 preempt='' match='' seconds=1800 append='' do_build=yes do_boot=yes
 memory=3072
 suites=() files=() environment=() command=()
+clock=(-accel 'tcg,thread=multi')
 while [[ $# -gt 0 ]]; do
   case $1 in
     --kernel) kernel=$2 ;;
@@ -54,6 +57,11 @@ while [[ $# -gt 0 ]]; do
     --env) environment+=("$2") ;;
     --seconds) seconds=$2 ;;
     --append) append=$2 ;;
+    --icount)
+      clock=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off')
+      shift
+      continue
+      ;;
     --no-build)
       do_build=no
       shift
@@ -244,7 +252,7 @@ boot() {
   printf '%s\n' "$words $append" >"$run/kernel-arguments"
   # With SMAP, QEMU 7.2 checks a return from user mode to user mode wrongly.
   timeout -k 10 "$seconds" qemu-system-x86_64 \
-    -machine q35 -accel tcg,thread=multi -cpu max,-smap,-la57 -smp "$cpus" \
+    -machine q35 "${clock[@]}" -cpu max,-smap,-la57 -smp "$cpus" \
     -m "$memory" -nodefaults -no-user-config -no-reboot -display none \
     -kernel "$kernel_image" -initrd "$run/initramfs" -append "$words $append" \
     -serial stdio -serial "file:$run/lines" \
@@ -301,22 +309,26 @@ judge() {
   sed -n 's/^note /== /p' "$run/lines"
 }
 
-need "${packages_build[@]:?}" "${packages_vm[@]:?}"
-build_all_parts
-[[ $do_boot == yes ]] || exit 0
-run=$PWD/build/vm/$(date +%m%d-%H%M%S)-$kernel-${cpus}cpu${preempt:+-$preempt}-$$
-total=0 status='' qemu_status=0
-mkdir -p "$run"
-trap 'rm -rf "$run/root" "$run/initramfs" "$run/disk"' EXIT
-make_initramfs
-say "boot $kernel_release, $cpus CPUs${preempt:+, preempt=$preempt} (log: ${run#"$PWD/"}/console.log)"
-set +e
-boot
-judge
-ln -sfn "${run##*/}" build/vm/latest
-if [[ ${#command[@]} -eq 0 ]]; then
-  say "$(grep -c ^pass "$run/results.tsv") passed, $(grep -c ^fail "$run/results.tsv") failed, $(grep -c ^skip "$run/results.tsv") skipped in ${SECONDS}s"
-fi
-[[ -z ${ACTIVATIONS_VM_RESULTS:-} ]] ||
-  cp "$run/results.tsv" "$ACTIVATIONS_VM_RESULTS"
-exit "$status"
+main() {
+  need "${packages_build[@]:?}" "${packages_vm[@]:?}"
+  build_all_parts
+  [[ $do_boot == yes ]] || exit 0
+  run=$PWD/build/vm/$(date +%m%d-%H%M%S)-$kernel-${cpus}cpu${preempt:+-$preempt}-$$
+  total=0 status='' qemu_status=0
+  mkdir -p "$run"
+  trap 'rm -rf "$run/root" "$run/initramfs" "$run/disk"' EXIT
+  make_initramfs
+  say "boot $kernel_release, $cpus CPUs${preempt:+, preempt=$preempt} (log: ${run#"$PWD/"}/console.log)"
+  set +e
+  boot
+  judge
+  ln -sfn "${run##*/}" build/vm/latest
+  if [[ ${#command[@]} -eq 0 ]]; then
+    say "$(grep -c ^pass "$run/results.tsv") passed, $(grep -c ^fail "$run/results.tsv") failed, $(grep -c ^skip "$run/results.tsv") skipped in ${SECONDS}s"
+  fi
+  [[ -z ${ACTIVATIONS_VM_RESULTS:-} ]] ||
+    cp "$run/results.tsv" "$ACTIVATIONS_VM_RESULTS"
+}
+
+# In one line: bash reads a script while it runs, and somebody may edit it.
+main; exit "$status"
