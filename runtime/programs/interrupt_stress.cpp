@@ -10,7 +10,8 @@
 //   way=N       aarch64: 0 own trampolines, 1 shared ones, 2 both in turn,
 //               3 by system call
 //   control=1   the negative control: no resume range is registered, so an
-//               upcall saves a half-resumed context. It must fail.
+//               upcall saves a half-resumed context. It must fail, under
+//               QEMU's -singlestep: else an interrupt seldom comes there.
 //
 // Status 0: no mismatch, and no increment lost that a thread made by load and
 // reserve, though the handler leaves a reservation open each time.
@@ -43,6 +44,7 @@ struct alignas(64) core_work {
   u64 reserved_counts;
   u64 upcalls;
   u64 after_stop;
+  u64 seed;
   std::atomic<u64> done;
 };
 core_work works[most_cores];
@@ -102,6 +104,22 @@ u64 lost_increments(core_work const& work) {
   user::exit(status);
 }
 
+// A timer that counts from its own upcall never comes while that is being
+// left. So every other time the next one is set to come about when the resume
+// sequence runs: some come earlier, some later.
+void aim(activations_dispatcher& page, core_work& work) {
+  constexpr u64 least_ns = 20'000;  // the kernel's least slice
+  if (work.upcalls % 2 == 0) {
+    user::call(ACTIVATIONS_CALL_SLICE, page.index, 1'000'000'000 / rate);
+    return;
+  }
+  u64 const leave =
+      user::now_ns() + least_ns - 15'000 + next_random(work.seed) % 20'000;
+  user::call(ACTIVATIONS_CALL_SLICE, page.index, least_ns);
+  while (user::now_ns() < leave) {
+  }
+}
+
 activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
                                       activations_save_slot* slot,
                                       void* vector) {
@@ -131,7 +149,10 @@ activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
       end(page.core, 1);
     }
     // The first thread alone ends.
-    if (work.running == 0) return slot;
+    if (work.running == 0) {
+      user::call(ACTIVATIONS_CALL_SLICE, page.index, 1'000'000'000 / rate);
+      return slot;
+    }
   }
   context& from = work.contexts[work.running];
   work.running ^= 1;
@@ -140,6 +161,7 @@ activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
   std::memcpy(&from.vector, vector, sizeof from.vector);
   std::memcpy(slot, &to.general, sizeof to.general);
   std::memcpy(vector, &to.vector, sizeof to.vector);
+  aim(page, work);
   stress_reserve(&work.counter);
   return slot;
 }
@@ -164,6 +186,7 @@ void run(void*) {
   core_work& work = works[page.core];
   fill(work.states[0], work, 0x1234567 + page.core);
   fill(work.states[1], work, 0x89abcdef + page.core);
+  work.seed = 0x2545f491 + page.core;
   auto const stack = reinterpret_cast<u64>(user::map(stack_bytes));
   // As an upcall would begin it: the same registers, another purpose.
   auto first = machine::frame::upcall(
