@@ -215,6 +215,8 @@ extern "C" void machine_interrupted(frame* f) {
   }
   if (f->vector != vector_spurious) apic_end_of_interrupt();
   tables[kernel::this_core().index].waited_vector = static_cast<u32>(f->vector);
+  // wait() goes on with interrupts off: a second one must not hide this one.
+  f->rflags &= ~u64{0x200};
 }
 
 stop wait() {
