@@ -151,14 +151,13 @@ static void actv_mask_signals(struct actv_activation *a)
 	spin_unlock(actv_siglock());
 }
 
+/* Context: likewise. */
 static void actv_unmask_signals(struct actv_activation *a)
 {
-	unsigned long flags;
-
-	spin_lock_irqsave(actv_siglock(), flags);
+	spin_lock(actv_siglock());
 	current->blocked = a->saved_mask;
 	recalc_sigpending();
-	spin_unlock_irqrestore(actv_siglock(), flags);
+	spin_unlock(actv_siglock());
 }
 
 /* Sends the thread to the park stub instead of to where it was. */
@@ -377,10 +376,8 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 	local_irq_save(flags);
 	a->redirected = false;
 	actv_disarm(a);
-	local_irq_restore(flags);
 	actv_unmask_signals(a);
-
-	actv_lock_irqsave(s, flags);
+	actv_lock(s);
 	now = actv_now();
 	atomic_set(&a->want, 0);
 	if (a->state == ACTV_OWNER) {
