@@ -15,8 +15,6 @@ usage: ./do image ARCH [OPTION...]
                 without it the image lists what it has
   --cpus N      cores (1)
   --arguments T more words for the command line
-  --iso         make a bootable image and boot that (x86_64: BIOS, or --uefi)
-  --uefi        with --iso: boot it under UEFI
   --build       build only
   --timeout S   seconds until QEMU is ended, which counts as failure (120)
   --qemu T      more words for QEMU
@@ -27,7 +25,7 @@ END
 arch=$1
 shift
 [[ -e runtime/arch/$arch/target.sh ]] || die "image: no target '$arch'"
-run='' cpus=1 more='' iso='' uefi='' only_build='' seconds=120 qemu_more=''
+run='' cpus=1 more='' only_build='' seconds=120 qemu_more=''
 while [[ $# -gt 0 ]]; do
   case $1 in
     --run) run=$2; shift ;;
@@ -35,15 +33,14 @@ while [[ $# -gt 0 ]]; do
     --arguments) more=$2; shift ;;
     --timeout) seconds=$2; shift ;;
     --qemu) qemu_more=$2; shift ;;
-    --iso) iso=yes ;;
-    --uefi) uefi=yes ;;
     --build) only_build=yes ;;
     *) usage >&2; exit 2 ;;
   esac
   shift
 done
 
-target_kernel_file=kernel.elf
+# What each target.sh sets.
+target_kernel_file=kernel.elf target_cxx='' target_objcopy='' target_packages=()
 # shellcheck source=/dev/null
 . "runtime/arch/$arch/target.sh"
 need ninja-build "${target_packages[@]}"
@@ -112,7 +109,7 @@ rule user
 rule link_kernel
   command = $target_cxx ${target_flags[*]} ${target_kernel_flags[*]} -nostdlib -static -no-pie -Wl,--build-id=none,--gc-sections,-z,max-page-size=4096,--no-warn-rwx-segments,-T,runtime/arch/$arch/kernel.ld \$in -lgcc -o \$out
 rule link_user
-  command = $target_cxx ${target_flags[*]} -nostdlib -static -no-pie -Wl,--build-id=none,--gc-sections,-z,max-page-size=4096,--no-warn-rwx-segments,-T,runtime/arch/$arch/user.ld \$in -lgcc -o \$out.full && ${target_objcopy} --strip-debug \$out.full \$out
+  command = $target_cxx ${target_flags[*]} -nostdlib -static -no-pie -Wl,--build-id=none,--gc-sections,-z,max-page-size=4096,--no-warn-rwx-segments,-T,runtime/arch/$arch/user.ld \$in -latomic -lgcc -o \$out.full && ${target_objcopy} --strip-debug \$out.full \$out
 rule modules
   command = $target_cxx ${target_flags[*]} ${target_kernel_flags[*]} -c \$in -o \$out
 rule flat

@@ -110,7 +110,8 @@ struct activations_dispatcher {
 
 /*
  * System calls: number and up to four arguments in registers, one result: a
- * value or a negative errno.  Those of enum activations_call keep their numbers
+ * value or a negative errno.  The registers of the first two arguments are
+ * lost: a long call stores there how far it came.  Those of enum activations_call keep their numbers
  *
  *   ATTACH(i, core)    makes dispatcher i on core; its page says where it
  *                      enters, with GRANTED and disabled

@@ -69,9 +69,8 @@ class bare_backend final : public detail::backend {
       s.home = this;
       s.self.home = &core_;
       s.self.index = i + 1;
-      s.self.control =
-          &at<activations_activation_control>(control(), activation_offset(),
-                                              i + 1);
+      s.self.control = &at<activations_activation_control>(
+          control(), activation_offset(), i + 1);
       s.self.info = &at<activations_activation_info>(
           info(), info().activation_offset, i + 1);
       s.self.lent = &core_.processor_at(i);
@@ -84,14 +83,13 @@ class bare_backend final : public detail::backend {
     }
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
       running_.fetch_add(1, std::memory_order::relaxed);
-      if (int const error = activations_image_start(
-              i + 1, static_cast<unsigned>(cores[i]), &run_dispatcher,
-              &slots_[i]))
+      if (int const error =
+              activations_image_start(i + 1, static_cast<unsigned>(cores[i]),
+                                      &run_dispatcher, &slots_[i]))
         throw_system_error(error, "start a dispatcher");
     }
-    while (started_.load(std::memory_order::acquire) <
-           core_.processor_count())
-      detail::futex_wait(started_, started_.load());
+    while (started_.load(std::memory_order::acquire) < core_.processor_count())
+      detail::futex_wait(started_, started_.load(std::memory_order::acquire));
   }
 
   // Requires: nothing is left to run.

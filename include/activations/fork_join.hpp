@@ -94,7 +94,8 @@ class forked_call : public job {
     auto& self = static_cast<forked_call&>(offered);
     ACTIVATIONS_TRY {
       self.value_.emplace(call_regular(self.function_));
-    } ACTIVATIONS_CATCH_ALL {
+    }
+    ACTIVATIONS_CATCH_ALL {
       self.error_ = std::current_exception();
     }
     auto const waiting =

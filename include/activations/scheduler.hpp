@@ -312,10 +312,14 @@ class scheduler {
 #if ACTIVATIONS_HOSTED
   std::unique_ptr<portable_backend> portable_;  // one of the two
   std::unique_ptr<kernel_backend> kernel_;
-  void backends(auto f) { f(portable_), f(kernel_); }
+  void backends(auto f) {
+    f(portable_), f(kernel_);
+  }
 #else
   std::unique_ptr<bare_backend> bare_;
-  void backends(auto f) { f(bare_); }
+  void backends(auto f) {
+    f(bare_);
+  }
 #endif
 };
 

@@ -96,20 +96,18 @@ long change(core& here, space& home, machine::frame& registers, u64 access) {
       (address < ACTIVATIONS_IMAGE_MEMORY &&
        address + bytes > ACTIVATIONS_IMAGE_INFO))
     return -EINVAL;
-  long const result =
-      each_page(here, home, registers, [&](u64 page) -> long {
-        u64* const entry = home.tables.find(page);
-        if (entry == nullptr || !machine::is_present(*entry)) return 0;
-        u64 const frame = machine::address_of(*entry);
-        u64 const borrowed = *entry & machine::pte_borrowed;
-        if (access != 0)
-          *entry = machine::leaf(frame, static_cast<unsigned>(access)) |
-                   borrowed;
-        else
-          *entry = borrowed != 0 ? 0 : retire(frame);
-        machine::flush_page(page);
-        return 0;
-      });
+  long const result = each_page(here, home, registers, [&](u64 page) -> long {
+    u64* const entry = home.tables.find(page);
+    if (entry == nullptr || !machine::is_present(*entry)) return 0;
+    u64 const frame = machine::address_of(*entry);
+    u64 const borrowed = *entry & machine::pte_borrowed;
+    if (access != 0)
+      *entry = machine::leaf(frame, static_cast<unsigned>(access)) | borrowed;
+    else
+      *entry = borrowed != 0 ? 0 : retire(frame);
+    machine::flush_page(page);
+    return 0;
+  });
   flush_others(here, home);
   return result;
 }
@@ -124,8 +122,7 @@ long call_alias(core& here, space& home, machine::frame& registers) {
       address < ACTIVATIONS_IMAGE_INFO &&
       bytes <= ACTIVATIONS_IMAGE_INFO - address &&
       is_user_range(address, bytes, ACTIVATIONS_IMAGE_USER_BEGIN);
-  if ((!is_near &&
-       !is_user_range(address, bytes, ACTIVATIONS_IMAGE_MEMORY)) ||
+  if ((!is_near && !is_user_range(address, bytes, ACTIVATIONS_IMAGE_MEMORY)) ||
       !is_user_range(of, bytes, ACTIVATIONS_IMAGE_USER_BEGIN) ||
       (access & ACTIVATIONS_ACCESS_READ) == 0 ||
       bytes > pages_at_once * page_bytes)
@@ -151,16 +148,15 @@ long call_alias(core& here, space& home, machine::frame& registers) {
 [[noreturn]] void sleep(core& here, dispatcher& caller,
                         machine::frame& registers, bool is_idle) {
   if (is_idle) become_idle(caller);
-  u32 const pending =
-      caller.events |
-      caller.control->pending.exchange(0, std::memory_order::acq_rel);
+  u32 const pending = caller.events | caller.control->pending.exchange(
+                                          0, std::memory_order::acq_rel);
   u64 const deadline = registers.call_argument(0);
   bool const is_due = deadline != never && deadline <= machine::now_ns();
   if (pending != 0 || is_due) {
     if (is_idle) become_running(caller);
     caller.events = 0;
-    finish(here, registers, is_due ? pending | ACTIVATIONS_EVENT_TIMER
-                                   : pending);
+    finish(here, registers,
+           is_due ? pending | ACTIVATIONS_EVENT_TIMER : pending);
   }
   caller.saved = registers;
   caller.state = dispatcher_state::sleeping;

@@ -44,8 +44,7 @@ void deliver(dispatcher& d) {
   u32 const events = d.events;
   d.events = 0;
   bool const has_entry = d.page->entry != 0;
-  if (!has_entry ||
-      d.control->disabled.load(std::memory_order::relaxed) != 0) {
+  if (!has_entry || d.control->disabled.load(std::memory_order::relaxed) != 0) {
     d.control->pending.fetch_or(events, std::memory_order::relaxed);
     return;
   }
@@ -145,10 +144,10 @@ void handle_interrupt(core& here, machine::stop const& why) {
     // Present already: another core was faster, or the access is refused.
     bool const is_there = entry != nullptr && machine::is_present(*entry);
     bool const is_mapped =
-        is_there ? (machine::access_of(*entry) & why.access) == why.access
-                 : map_memory(home, here.frames, page, page_bytes,
-                              ACTIVATIONS_ACCESS_READ |
-                                  ACTIVATIONS_ACCESS_WRITE);
+        is_there
+            ? (machine::access_of(*entry) & why.access) == why.access
+            : map_memory(home, here.frames, page, page_bytes,
+                         ACTIVATIONS_ACCESS_READ | ACTIVATIONS_ACCESS_WRITE);
     home.lock.unlock();
     if (is_mapped) machine::resume(registers);
   }
@@ -163,14 +162,15 @@ void handle_interrupt(core& here, machine::stop const& why) {
   d.page->fault_access = why.access;
   d.page->trap_code = why.number;
   d.saved = registers;
-  d.events |=
-      is_fault ? ACTIVATIONS_EVENT_FAULT : ACTIVATIONS_EVENT_TRAP;
+  d.events |= is_fault ? ACTIVATIONS_EVENT_FAULT : ACTIVATIONS_EVENT_TRAP;
   run(here, d);
 }
 
 }  // namespace
 
-[[noreturn]] void resume_current(core& here) { run(here, *here.current); }
+[[noreturn]] void resume_current(core& here) {
+  run(here, *here.current);
+}
 
 [[noreturn]] void stopped(machine::frame& registers, machine::stop const& why) {
   core& here = this_core();

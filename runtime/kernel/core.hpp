@@ -31,8 +31,8 @@ struct core {
   dispatcher* loaded;   // whose switched_state the registers hold
   dispatcher* dispatchers[most_dispatchers_on_core];
   unsigned dispatcher_count;
-  unsigned turn;        // where round-robin goes on
-  u64 turn_ends_ns;     // when others may run
+  unsigned turn;     // where round-robin goes on
+  u64 turn_ends_ns;  // when others may run
   frame_pool frames;
 };
 
@@ -47,7 +47,9 @@ static_assert(sizeof(core) < 2048, "most of a kernel stack is stack");
 extern "C" kernel_stack kernel_stacks[most_cores];
 
 core& this_core();
-inline core& core_at(unsigned i) { return kernel_stacks[i].owner; }
+inline core& core_at(unsigned i) {
+  return kernel_stacks[i].owner;
+}
 
 extern unsigned core_count;
 [[nodiscard]] bool has_started(unsigned core);
@@ -56,8 +58,7 @@ extern unsigned core_count;
 
 [[noreturn]] void main(machine_description const& machine);
 [[noreturn]] void core_main(unsigned index);
-[[noreturn]] void stopped(machine::frame& registers,
-                          machine::stop const& why);
+[[noreturn]] void stopped(machine::frame& registers, machine::stop const& why);
 
 // ---- the way out ---------------------------------------------------------------
 

@@ -42,7 +42,9 @@ class elf_module {
            header_.segments + header_.segment_count * sizeof(elf_segment) <=
                bytes_;
   }
-  [[nodiscard]] u64 entry() const { return header_.entry; }
+  [[nodiscard]] u64 entry() const {
+    return header_.entry;
+  }
   [[nodiscard]] unsigned segment_count() const {
     return header_.segment_count;
   }

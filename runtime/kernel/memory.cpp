@@ -8,7 +8,9 @@ namespace {
 
 constexpr u64 entries = 512;
 
-u64* table_at(u64 physical) { return reinterpret_cast<u64*>(physical); }
+u64* table_at(u64 physical) {
+  return reinterpret_cast<u64*>(physical);
+}
 
 u64 index_of(u64 address, unsigned level) {
   return address >> (12 + 9 * level) & (entries - 1);

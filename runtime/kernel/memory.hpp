@@ -35,9 +35,15 @@ class frame_pool {
 // its address, and returns to a pool only with the space's end: until then a
 // core that still has the translation harms nobody else.  A *borrowed* entry
 // maps a frame that another entry owns.
-inline bool is_retired(u64 entry) { return entry != 0 && (entry & 1) == 0; }
-inline u64 retire(u64 frame) { return frame | 2; }
-inline u64 retired_frame(u64 entry) { return entry & ~u64{2}; }
+inline bool is_retired(u64 entry) {
+  return entry != 0 && (entry & 1) == 0;
+}
+inline u64 retire(u64 frame) {
+  return frame | 2;
+}
+inline u64 retired_frame(u64 entry) {
+  return entry & ~u64{2};
+}
 
 class page_tables {
  public:

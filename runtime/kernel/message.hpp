@@ -16,10 +16,10 @@ struct core;
 
 enum class message_kind : u32 {
   none,
-  adopt,  // a dispatcher of yours: its first dispatch is due
-  wake,   // events for a dispatcher of yours
-  flush,  // a space's tables have less in them: forget translations
-  drop,   // a space ended: forget its dispatchers
+  adopt,    // a dispatcher of yours: its first dispatch is due
+  wake,     // events for a dispatcher of yours
+  flush,    // a space's tables have less in them: forget translations
+  drop,     // a space ended: forget its dispatchers
   dropped,  // the answer
   ended,    // to core 0: a space is gone altogether
   stop      // the machine panics

@@ -45,8 +45,7 @@ static_assert(activations_at + 128 * ACTIVATIONS_IMAGE_DISPATCHERS <=
               page_bytes);
 
 bool make_areas(space& home, frame_pool& frames) {
-  void* const info =
-      map_page(home, frames, ACTIVATIONS_IMAGE_INFO, read_only);
+  void* const info = map_page(home, frames, ACTIVATIONS_IMAGE_INFO, read_only);
   void* const control =
       map_page(home, frames, ACTIVATIONS_IMAGE_CONTROL, read_write);
   if (info == nullptr || control == nullptr) return false;
@@ -65,9 +64,9 @@ bool make_areas(space& home, frame_pool& frames) {
   home.info->activation_offset = activations_at;
   home.control->activation_offset = activations_at;
   for (unsigned i = 0; i < most_dispatchers; ++i) {
-    void* const page = map_page(
-        home, frames, ACTIVATIONS_IMAGE_DISPATCHER + i * page_bytes,
-        read_write);
+    void* const page =
+        map_page(home, frames, ACTIVATIONS_IMAGE_DISPATCHER + i * page_bytes,
+                 read_write);
     if (page == nullptr) return false;
     dispatcher& d = home.dispatchers[i];
     d.home = &home;
@@ -90,8 +89,8 @@ bool make_areas(space& home, frame_pool& frames) {
 bool load_segment(space& home, frame_pool& frames, char const* module,
                   elf_segment const& s) {
   u64 const begin = s.address & ~(page_bytes - 1);
-  u64 const end = (s.address + s.memory_bytes + page_bytes - 1) &
-                  ~(page_bytes - 1);
+  u64 const end =
+      (s.address + s.memory_bytes + page_bytes - 1) & ~(page_bytes - 1);
   if (s.address < ACTIVATIONS_IMAGE_USER_BEGIN ||
       end > ACTIVATIONS_IMAGE_INFO || end < begin)
     return false;
@@ -163,11 +162,11 @@ bool copy_from(space& home, void* to, u64 address, u64 bytes) {
     u64 const from = address + done;
     u64 const in_page = page_bytes - from % page_bytes;
     u64 const n = in_page < bytes - done ? in_page : bytes - done;
-    __builtin_memcpy(static_cast<char*>(to) + done,
-                     reinterpret_cast<char const*>(
-                         machine::address_of(*home.tables.find(from)) +
-                         from % page_bytes),
-                     n);
+    __builtin_memcpy(
+        static_cast<char*>(to) + done,
+        reinterpret_cast<char const*>(
+            machine::address_of(*home.tables.find(from)) + from % page_bytes),
+        n);
     done += n;
   }
   home.lock.unlock();
@@ -194,17 +193,17 @@ space* load(core& here, char const* name, char const* arguments,
   if (!module.is_for_this_machine()) return nullptr;
   for (unsigned i = 0; i < module.segment_count(); ++i) {
     elf_segment const& s = module.segment(i);
-    if (s.is_loaded() && !load_segment(home, here.frames,
-                                       static_cast<char const*>(elf), s))
+    if (s.is_loaded() &&
+        !load_segment(home, here.frames, static_cast<char const*>(elf), s))
       return nullptr;
   }
   for (auto& d : home.dispatchers)
     copy_text(d.page->arguments, sizeof d.page->arguments, arguments);
   // The first one begins at the module's entry, disabled, with no stack.
   dispatcher& first = home.dispatchers[0];
-  first.saved = machine::frame::upcall(
-      module.entry(), 0, ACTIVATIONS_IMAGE_DISPATCHER,
-      ACTIVATIONS_EVENT_GRANTED, 0, 0);
+  first.saved =
+      machine::frame::upcall(module.entry(), 0, ACTIVATIONS_IMAGE_DISPATCHER,
+                             ACTIVATIONS_EVENT_GRANTED, 0, 0);
   living_spaces.fetch_add(1, std::memory_order::relaxed);
   return made;
 }
@@ -256,9 +255,8 @@ void take_notice(core&, dispatcher& owned) {
 void wake(dispatcher& sleeping, u32 events) {
   become_running(sleeping);
   sleeping.state = dispatcher_state::ready;
-  sleeping.saved.set_result(
-      events | sleeping.control->pending.exchange(
-                   0, std::memory_order::relaxed));
+  sleeping.saved.set_result(events | sleeping.control->pending.exchange(
+                                         0, std::memory_order::relaxed));
 }
 
 // The word of an idle processor, whoever is first; true: the caller.
@@ -342,9 +340,8 @@ void space_dropped(core& here, space& home) {
     machine::exit(final_status.load());
 }
 
-void fail_space(core& here, dispatcher& victim,
-                machine::frame const& registers, char const* what,
-                u64 address) {
+void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
+                char const* what, u64 address) {
   print("space ");
   print(victim.home->name);
   print(", dispatcher ");

@@ -23,8 +23,7 @@ inline constexpr unsigned most_dispatchers = ACTIVATIONS_IMAGE_DISPATCHERS;
 class spin_lock {
  public:
   void lock() {
-    while (word_.exchange(1, std::memory_order::acquire) != 0)
-      machine::relax();
+    while (word_.exchange(1, std::memory_order::acquire) != 0) machine::relax();
   }
   void unlock() { word_.store(0, std::memory_order::release); }
 
@@ -45,7 +44,7 @@ struct dispatcher {
   // How it goes on: by an upcall with `events`, or from `saved`.
   bool enters;
   u32 events;
-  u64 slot;  // address of the slot with the stopped context, or 0
+  u64 slot;         // address of the slot with the stopped context, or 0
   u64 deadline_ns;  // of its sleep
   u64 slice_ns;
   u64 slice_ends_ns;
@@ -90,8 +89,8 @@ bool is_accessible(space& home, u64 address, u64 bytes, unsigned access);
 bool copy_from(space& home, void* to, u64 address, u64 bytes);
 
 // Makes a space from an ELF module and its first dispatcher on this core.
-space* load(core& here, char const* name, char const* arguments, void const* elf,
-            u64 bytes);
+space* load(core& here, char const* name, char const* arguments,
+            void const* elf, u64 bytes);
 // Makes dispatcher `index` on `core_index`; negative errno.
 long attach(core& here, space& home, unsigned index, unsigned core_index);
 

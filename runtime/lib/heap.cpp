@@ -86,8 +86,8 @@ void* allocate_aligned(u64 bytes, u64 alignment) {
   if (alignment <= 16) return allocate(bytes);
   auto* const raw = static_cast<char*>(allocate(bytes + alignment + 16));
   if (raw == nullptr) return nullptr;
-  auto const at = (reinterpret_cast<u64>(raw) + 16 + alignment - 1) &
-                  ~(alignment - 1);
+  auto const at =
+      (reinterpret_cast<u64>(raw) + 16 + alignment - 1) & ~(alignment - 1);
   reinterpret_cast<void**>(at)[-1] = raw;
   return reinterpret_cast<void*>(at);
 }
@@ -107,8 +107,12 @@ void* or_abort(void* memory) {
 }  // namespace user
 
 extern "C" {
-void* malloc(std::size_t n) { return user::allocate(n); }
-void free(void* p) { user::release(p); }
+void* malloc(std::size_t n) {
+  return user::allocate(n);
+}
+void free(void* p) {
+  user::release(p);
+}
 void* calloc(std::size_t n, std::size_t each) {
   void* const p = user::allocate(n * each);
   if (p != nullptr) std::memset(p, 0, n * each);
@@ -120,8 +124,12 @@ namespace std {
 nothrow_t const nothrow{};
 }
 
-void* operator new(std::size_t n) { return user::or_abort(user::allocate(n)); }
-void* operator new[](std::size_t n) { return operator new(n); }
+void* operator new(std::size_t n) {
+  return user::or_abort(user::allocate(n));
+}
+void* operator new[](std::size_t n) {
+  return operator new(n);
+}
 void* operator new(std::size_t n, std::nothrow_t const&) noexcept {
   return user::allocate(n);
 }
@@ -138,10 +146,18 @@ void* operator new(std::size_t n, std::align_val_t a,
 void* operator new[](std::size_t n, std::align_val_t a) {
   return operator new(n, a);
 }
-void operator delete(void* p) noexcept { user::release(p); }
-void operator delete[](void* p) noexcept { user::release(p); }
-void operator delete(void* p, std::size_t) noexcept { user::release(p); }
-void operator delete[](void* p, std::size_t) noexcept { user::release(p); }
+void operator delete(void* p) noexcept {
+  user::release(p);
+}
+void operator delete[](void* p) noexcept {
+  user::release(p);
+}
+void operator delete(void* p, std::size_t) noexcept {
+  user::release(p);
+}
+void operator delete[](void* p, std::size_t) noexcept {
+  user::release(p);
+}
 void operator delete(void* p, std::align_val_t a) noexcept {
   user::release_aligned(p, static_cast<user::u64>(a));
 }

@@ -102,12 +102,11 @@ long syscall(long number, ...) noexcept {
     auto const value = va_arg(list, unsigned);
     auto const* const timeout = va_arg(list, timespec const*);
     if (operation == FUTEX_WAIT_BITSET || operation == FUTEX_WAIT)
-      result = user::futex_wait(
-          word, value,
-          timeout == nullptr ? user::never
-          : operation == FUTEX_WAIT
-              ? user::now_ns() + user::in_ns(*timeout)
-              : user::in_ns(*timeout));
+      result = user::futex_wait(word, value,
+                                timeout == nullptr ? user::never
+                                : operation == FUTEX_WAIT
+                                    ? user::now_ns() + user::in_ns(*timeout)
+                                    : user::in_ns(*timeout));
     else
       result = user::futex_wake(word, static_cast<int>(value));
   }
@@ -168,14 +167,22 @@ int madvise(void*, std::size_t, int) noexcept {
 int open(char const*, int, ...) {
   return static_cast<int>(user::fail(ENOENT));
 }
-ssize_t read(int, void*, std::size_t) { return user::fail(EBADF); }
-int close(int) { return static_cast<int>(user::fail(EBADF)); }
+ssize_t read(int, void*, std::size_t) {
+  return user::fail(EBADF);
+}
+int close(int) {
+  return static_cast<int>(user::fail(EBADF));
+}
 ssize_t write(int, void const* text, std::size_t bytes) {
   user::print(static_cast<char const*>(text), bytes);
   return static_cast<ssize_t>(bytes);
 }
-pid_t getpid() noexcept { return 1; }
-pid_t gettid() noexcept { return static_cast<pid_t>(user::this_page().index); }
+pid_t getpid() noexcept {
+  return 1;
+}
+pid_t gettid() noexcept {
+  return static_cast<pid_t>(user::this_page().index);
+}
 unsigned long getauxval(unsigned long what) noexcept {
   return what == AT_PAGESZ ? user::page_bytes : 0;
 }
@@ -193,11 +200,15 @@ int sched_getaffinity(pid_t, std::size_t bytes, cpu_set_t* mask) noexcept {
   mask->__bits[0] = (1ul << user::page_at(0).cores) - 1;
   return 0;
 }
-char* getenv(char const*) noexcept { return nullptr; }
+char* getenv(char const*) noexcept {
+  return nullptr;
+}
 
 // ---- threads: the dispatchers are all there is ---------------------------------------
 
-int pthread_atfork(void (*)(), void (*)(), void (*)()) noexcept { return 0; }
+int pthread_atfork(void (*)(), void (*)(), void (*)()) noexcept {
+  return 0;
+}
 pthread_t pthread_self() noexcept {
   return reinterpret_cast<pthread_t>(&user::this_page());
 }
@@ -205,13 +216,21 @@ int pthread_create(pthread_t*, pthread_attr_t const*, void* (*)(void*),
                    void*) noexcept {
   return ENOSYS;
 }
-int pthread_attr_init(pthread_attr_t*) noexcept { return 0; }
-int pthread_attr_destroy(pthread_attr_t*) noexcept { return 0; }
-int pthread_attr_setdetachstate(pthread_attr_t*, int) noexcept { return 0; }
+int pthread_attr_init(pthread_attr_t*) noexcept {
+  return 0;
+}
+int pthread_attr_destroy(pthread_attr_t*) noexcept {
+  return 0;
+}
+int pthread_attr_setdetachstate(pthread_attr_t*, int) noexcept {
+  return 0;
+}
 int pthread_attr_setstacksize(pthread_attr_t*, std::size_t) noexcept {
   return 0;
 }
-int pthread_getattr_default_np(pthread_attr_t*) noexcept { return 0; }
+int pthread_getattr_default_np(pthread_attr_t*) noexcept {
+  return 0;
+}
 int pthread_mutex_lock(pthread_mutex_t* m) noexcept {
   auto* const word = reinterpret_cast<std::uint32_t*>(m);
   while (__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE) != 0) sched_yield();
@@ -225,7 +244,9 @@ int pthread_mutex_unlock(pthread_mutex_t* m) noexcept {
 int sigaction(int, struct sigaction const*, struct sigaction*) noexcept {
   return static_cast<int>(user::fail(ENOSYS));
 }
-int sigemptyset(sigset_t*) noexcept { return 0; }
+int sigemptyset(sigset_t*) noexcept {
+  return 0;
+}
 
 // ---- the end -------------------------------------------------------------------------
 
@@ -242,12 +263,22 @@ int sigemptyset(sigset_t*) noexcept { return 0; }
   user::print("\n");
   abort();
 }
-[[noreturn]] void exit(int status) noexcept { user::exit(status); }
-[[noreturn]] void _exit(int status) { user::exit(status); }
+[[noreturn]] void exit(int status) noexcept {
+  user::exit(status);
+}
+[[noreturn]] void _exit(int status) {
+  user::exit(status);
+}
 
-int __cxa_atexit(void (*)(void*), void*, void*) noexcept { return 0; }
-int __cxa_thread_atexit(void (*)(void*), void*, void*) noexcept { return 0; }
-[[noreturn]] void __cxa_pure_virtual() { abort(); }
+int __cxa_atexit(void (*)(void*), void*, void*) noexcept {
+  return 0;
+}
+int __cxa_thread_atexit(void (*)(void*), void*, void*) noexcept {
+  return 0;
+}
+[[noreturn]] void __cxa_pure_virtual() {
+  abort();
+}
 void* __dso_handle = nullptr;
 char __libc_single_threaded = 0;
 }
@@ -267,7 +298,9 @@ extern "C" [[gnu::noinline]] __cxa_eh_globals* __cxa_get_globals() noexcept {
 
 namespace std {
 
-[[noreturn]] void terminate() noexcept { ::abort(); }
+[[noreturn]] void terminate() noexcept {
+  ::abort();
+}
 
 namespace chrono {
 inline namespace _V2 {
@@ -285,8 +318,12 @@ namespace __exception_ptr {
 void exception_ptr::_M_addref() noexcept {}
 void exception_ptr::_M_release() noexcept {}
 }  // namespace __exception_ptr
-exception_ptr current_exception() noexcept { return {}; }
-void rethrow_exception(exception_ptr) { ::abort(); }
+exception_ptr current_exception() noexcept {
+  return {};
+}
+void rethrow_exception(exception_ptr) {
+  ::abort();
+}
 
 namespace {
 [[noreturn]] void fail(char const* what) {
@@ -295,12 +332,26 @@ namespace {
   ::abort();
 }
 }  // namespace
-void __throw_length_error(char const* what) { fail(what); }
-void __throw_logic_error(char const* what) { fail(what); }
-void __throw_out_of_range_fmt(char const* what, ...) { fail(what); }
-void __throw_bad_function_call() { fail("bad function call"); }
-void __throw_bad_alloc() { fail("bad alloc"); }
-void __throw_bad_array_new_length() { fail("bad array length"); }
-void __throw_system_error(int) { fail("system error"); }
+void __throw_length_error(char const* what) {
+  fail(what);
+}
+void __throw_logic_error(char const* what) {
+  fail(what);
+}
+void __throw_out_of_range_fmt(char const* what, ...) {
+  fail(what);
+}
+void __throw_bad_function_call() {
+  fail("bad function call");
+}
+void __throw_bad_alloc() {
+  fail("bad alloc");
+}
+void __throw_bad_array_new_length() {
+  fail("bad array length");
+}
+void __throw_system_error(int) {
+  fail("system error");
+}
 
 }  // namespace std

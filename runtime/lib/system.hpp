@@ -47,12 +47,12 @@ inline activations_processor_info& processor_info(unsigned i) {
                                              i);
 }
 inline activations_activation_info& activation_info(unsigned i) {
-  return element<activations_activation_info>(&info(),
-                                              info().activation_offset, i);
+  return element<activations_activation_info>(&info(), info().activation_offset,
+                                              i);
 }
 inline activations_processor_control& processor_control(unsigned i) {
-  return element<activations_processor_control>(
-      &control(), control().processor_offset, i);
+  return element<activations_processor_control>(&control(),
+                                                control().processor_offset, i);
 }
 inline activations_activation_control& activation_control(unsigned i) {
   return element<activations_activation_control>(
@@ -75,15 +75,17 @@ inline void print(char const* text, u64 bytes) {
     bytes -= n;
   }
 }
-inline void print(char const* text) { print(text, __builtin_strlen(text)); }
+inline void print(char const* text) {
+  print(text, __builtin_strlen(text));
+}
 
 [[noreturn]] inline void exit(int status) {
   for (;;) call(ACTIVATIONS_IMAGE_EXIT, static_cast<u64>(status));
 }
 
 // Zeroed memory at addresses of its own; null: none is left.
-void* map(u64 bytes, unsigned access = ACTIVATIONS_ACCESS_READ |
-                                       ACTIVATIONS_ACCESS_WRITE);
+void* map(u64 bytes,
+          unsigned access = ACTIVATIONS_ACCESS_READ | ACTIVATIONS_ACCESS_WRITE);
 
 // Gives dispatcher i thread-local storage; what it is called with.
 u64 make_tls(unsigned i);

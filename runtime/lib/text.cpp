@@ -10,8 +10,7 @@
 
 extern "C" {
 
-void* memcpy(void* __restrict to, void const* __restrict from,
-             std::size_t n) {
+void* memcpy(void* __restrict to, void const* __restrict from, std::size_t n) {
   auto* d = static_cast<unsigned char*>(to);
   auto const* s = static_cast<unsigned char const*>(from);
   for (; n >= 8; n -= 8, d += 8, s += 8) {
@@ -77,9 +76,9 @@ int strcmp(char const* a, char const* b) {
 int strncmp(char const* a, char const* b, std::size_t n) {
   for (; n != 0 && *a != 0 && *a == *b; ++a, ++b, --n) {
   }
-  return n == 0 ? 0
-                : static_cast<unsigned char>(*a) -
-                      static_cast<unsigned char>(*b);
+  return n == 0
+             ? 0
+             : static_cast<unsigned char>(*a) - static_cast<unsigned char>(*b);
 }
 }
 
@@ -124,8 +123,11 @@ void put_number(sink& out, shape const& s, u64 value, bool is_negative,
   int at = sizeof digits;
   do digits[--at] = "0123456789abcdef"[value % base];
   while ((value /= base) != 0);
-  put_padded(out, s, is_negative ? "-" : s.sign ? "+" : "", digits + at,
-             static_cast<int>(sizeof digits) - at);
+  put_padded(out, s,
+             is_negative ? "-"
+             : s.sign    ? "+"
+                         : "",
+             digits + at, static_cast<int>(sizeof digits) - at);
 }
 
 // To 9 places; what is larger than a u64 is cut.
@@ -136,9 +138,8 @@ void put_real(sink& out, shape s, double value) {
   u64 scale = 1;
   for (int i = 0; i < places; ++i) scale *= 10;
   auto whole = static_cast<u64>(value);
-  auto part = static_cast<u64>((value - static_cast<double>(whole)) *
-                                   static_cast<double>(scale) +
-                               0.5);
+  auto part = static_cast<u64>(
+      (value - static_cast<double>(whole)) * static_cast<double>(scale) + 0.5);
   if (part >= scale) part -= scale, ++whole;
   char text[48];
   sink digits{text, sizeof text};
@@ -150,8 +151,11 @@ void put_real(sink& out, shape s, double value) {
     put_number(digits, fraction, part, false, 10);
   }
   s.precision = -1;
-  put_padded(out, s, is_negative ? "-" : s.sign ? "+" : "", text,
-             static_cast<int>(digits.length));
+  put_padded(out, s,
+             is_negative ? "-"
+             : s.sign    ? "+"
+                         : "",
+             text, static_cast<int>(digits.length));
 }
 
 }  // namespace
@@ -193,8 +197,7 @@ extern "C" int vsnprintf(char* to, std::size_t room, char const* format,
       s.precision = number();
     }
     bool is_long = false;
-    for (; *format == 'l' || *format == 'z' || *format == 'j' ||
-           *format == 't';
+    for (; *format == 'l' || *format == 'z' || *format == 'j' || *format == 't';
          ++format)
       is_long = true;
     switch (*format) {
@@ -207,8 +210,8 @@ extern "C" int vsnprintf(char* to, std::size_t room, char const* format,
       }
       case 'u':
       case 'x': {
-        u64 const v = is_long ? va_arg(list, unsigned long)
-                              : va_arg(list, unsigned);
+        u64 const v =
+            is_long ? va_arg(list, unsigned long) : va_arg(list, unsigned);
         put_number(out, s, v, false, *format == 'u' ? 10 : 16);
         break;
       }
@@ -281,7 +284,13 @@ int snprintf(char* to, std::size_t room, char const* format, ...) {
   va_end(list);
   return length;
 }
-int puts(char const* text) { return printf("%s\n", text); }
-int putchar(int c) { return printf("%c", c); }
-int fflush(FILE*) { return 0; }
+int puts(char const* text) {
+  return printf("%s\n", text);
+}
+int putchar(int c) {
+  return printf("%c", c);
+}
+int fflush(FILE*) {
+  return 0;
+}
 }

@@ -59,11 +59,11 @@ bool map_touched(activations_dispatcher& page) {
 [[noreturn]] void give_up(activations_dispatcher& page, u64 events,
                           activations_save_slot const& slot) {
   auto const& stopped = reinterpret_cast<machine::frame const&>(slot);
-  std::printf("dispatcher %u: a %s nobody handles: address %lx, code %u, "
-              "pc %lx\n",
-              page.index,
-              (events & ACTIVATIONS_EVENT_FAULT) != 0 ? "fault" : "trap",
-              page.fault_address, page.trap_code, stopped.pc());
+  std::printf(
+      "dispatcher %u: a %s nobody handles: address %lx, code %u, "
+      "pc %lx\n",
+      page.index, (events & ACTIVATIONS_EVENT_FAULT) != 0 ? "fault" : "trap",
+      page.fault_address, page.trap_code, stopped.pc());
   exit(139);
 }
 
@@ -80,8 +80,8 @@ extern "C" [[noreturn]] void user_upcall(activations_dispatcher* page,
   auto const index = page->index;
   if (slot == nullptr) {
     user::own_page = page;
-    page->stack = user::top_of(user::upcall_stacks[index],
-                               user::upcall_stack_bytes);
+    page->stack =
+        user::top_of(user::upcall_stacks[index], user::upcall_stack_bytes);
     user::prepare_resume(*page);
     auto const start = user::starts[index];
     start.function(start.argument);
@@ -109,7 +109,9 @@ long activations_image_call(std::uint64_t number, std::uint64_t a,
   return user::call(number, a, b, c);
 }
 
-unsigned activations_image_cores() noexcept { return user::page_at(0).cores; }
+unsigned activations_image_cores() noexcept {
+  return user::page_at(0).cores;
+}
 
 int activations_image_start(unsigned index, unsigned core,
                             void (*function)(void*), void* argument) noexcept {

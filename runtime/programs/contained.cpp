@@ -30,18 +30,18 @@ void expect(char const* what, long result, long wanted) {
 void wrong_arguments() {
   constexpr u64 memory = ACTIVATIONS_IMAGE_MEMORY;
   expect("no such call", user::call(999), -ENOSYS);
-  expect("print the kernel",
-         user::call(ACTIVATIONS_IMAGE_PRINT, 0x100000, 16), -EFAULT);
+  expect("print the kernel", user::call(ACTIVATIONS_IMAGE_PRINT, 0x100000, 16),
+         -EFAULT);
   expect("print too much",
          user::call(ACTIVATIONS_IMAGE_PRINT, memory, 1u << 20), -EINVAL);
   expect("print across the end",
          user::call(ACTIVATIONS_IMAGE_PRINT, ~u64{0} - 4, 16), -EFAULT);
-  expect("map the kernel",
-         user::call(ACTIVATIONS_IMAGE_MAP, 0x100000, 4096, 3), -EINVAL);
+  expect("map the kernel", user::call(ACTIVATIONS_IMAGE_MAP, 0x100000, 4096, 3),
+         -EINVAL);
   expect("map nowhere",
          user::call(ACTIVATIONS_IMAGE_MAP, memory, ~u64{4095}, 3), -EINVAL);
-  expect("map askew",
-         user::call(ACTIVATIONS_IMAGE_MAP, memory + 1, 4096, 3), -EINVAL);
+  expect("map askew", user::call(ACTIVATIONS_IMAGE_MAP, memory + 1, 4096, 3),
+         -EINVAL);
   expect("unmap the info area",
          user::call(ACTIVATIONS_IMAGE_UNMAP, ACTIVATIONS_IMAGE_INFO, 4096),
          -EINVAL);
@@ -72,9 +72,15 @@ activations_save_slot* note(activations_dispatcher&, u64 events,
 }
 
 using attempt = void (*)();
-void jump_to_kernel() { reinterpret_cast<attempt>(0x100000)(); }
-void jump_nowhere() { reinterpret_cast<attempt>(0x3f0000000000)(); }
-void read_kernel() { (void)*reinterpret_cast<u64 volatile*>(0x100000); }
+void jump_to_kernel() {
+  reinterpret_cast<attempt>(0x100000)();
+}
+void jump_nowhere() {
+  reinterpret_cast<attempt>(0x3f0000000000)();
+}
+void read_kernel() {
+  (void)*reinterpret_cast<u64 volatile*>(0x100000);
+}
 void write_text() {
   *reinterpret_cast<u64 volatile*>(ACTIVATIONS_IMAGE_USER_BEGIN) = 0;
 }
@@ -94,7 +100,8 @@ void lose_stack() {
 #if defined(__x86_64__)
   asm volatile("xorl %%esp, %%esp\n\tpushq $0" ::: "memory");
 #elif defined(__aarch64__)
-  asm volatile("mov sp, xzr\n\tstr xzr, [sp, #-16]!" ::: "memory");
+  asm volatile("mov x9, #0\n\tmov sp, x9\n\tstr xzr, [sp, #-16]!" ::
+                   : "x9", "memory");
 #else
   asm volatile("li sp, 0\n\tsd zero, -16(sp)" ::: "memory");
 #endif

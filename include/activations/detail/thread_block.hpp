@@ -186,7 +186,8 @@ inline void thread_block::destroy() noexcept {
 inline void run_thread_body(thread_block& self) noexcept {
   ACTIVATIONS_TRY {
     self.run(self);
-  } ACTIVATIONS_CATCH_ALL {
+  }
+  ACTIVATIONS_CATCH_ALL {
     self.error = std::current_exception();
   }
 }
@@ -294,7 +295,8 @@ thread_block* make_thread(runtime& home, std::string_view name,
     new (callable_place) callable{
         std::forward<F>(f),
         std::tuple<std::decay_t<Args>...>(std::forward<Args>(args)...)};
-  } ACTIVATIONS_CATCH_ALL {
+  }
+  ACTIVATIONS_CATCH_ALL {
     give_back();
     ACTIVATIONS_RETHROW;
   }

@@ -9,17 +9,16 @@
 
 namespace user {
 
-inline long call(std::uint64_t number, std::uint64_t a = 0,
-                 std::uint64_t b = 0, std::uint64_t c = 0,
-                 std::uint64_t d = 0) {
+inline long call(std::uint64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
+                 std::uint64_t c = 0, std::uint64_t d = 0) {
   register std::uint64_t x0 asm("x0") = a;
   register std::uint64_t x1 asm("x1") = b;
   register std::uint64_t x2 asm("x2") = c;
   register std::uint64_t x3 asm("x3") = d;
   register std::uint64_t x8 asm("x8") = number;
   asm volatile("svc #0"
-               : "+r"(x0)
-               : "r"(x1), "r"(x2), "r"(x3), "r"(x8)
+               : "+r"(x0), "+r"(x1)
+               : "r"(x2), "r"(x3), "r"(x8)
                : "memory");
   return static_cast<long>(x0);
 }

@@ -5,7 +5,7 @@ target_packages=(g++-12-riscv64-linux-gnu qemu-system-misc)
 target_cxx=riscv64-linux-gnu-g++-12
 target_objcopy=riscv64-linux-gnu-objcopy
 # No relaxation: gp is not where it would have to be for it.
-target_flags=(-mcmodel=medany -mno-relax -Wl,--no-relax)
+target_flags=(-mcmodel=medany -mno-relax "-Wl,--no-relax")
 target_kernel_flags=(-march=rv64imac_zicsr_zifencei -mabi=lp64
   -isystem runtime/arch/riscv64/headers)
 target_user_flags=(-march=rv64gc -mabi=lp64d)

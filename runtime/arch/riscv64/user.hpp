@@ -9,17 +9,16 @@
 
 namespace user {
 
-inline long call(std::uint64_t number, std::uint64_t a = 0,
-                 std::uint64_t b = 0, std::uint64_t c = 0,
-                 std::uint64_t d = 0) {
+inline long call(std::uint64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
+                 std::uint64_t c = 0, std::uint64_t d = 0) {
   register std::uint64_t a0 asm("a0") = a;
   register std::uint64_t a1 asm("a1") = b;
   register std::uint64_t a2 asm("a2") = c;
   register std::uint64_t a3 asm("a3") = d;
   register std::uint64_t a7 asm("a7") = number;
   asm volatile("ecall"
-               : "+r"(a0)
-               : "r"(a1), "r"(a2), "r"(a3), "r"(a7)
+               : "+r"(a0), "+r"(a1)
+               : "r"(a2), "r"(a3), "r"(a7)
                : "memory");
   return static_cast<long>(a0);
 }

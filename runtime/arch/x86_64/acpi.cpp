@@ -74,8 +74,14 @@ void acpi_read(u64 rsdp) {
     read_table(extended != 0 ? read<u64>(at) : read<u32>(at), own);
 }
 
-acpi_core_list const& acpi_cores() { return cores; }
-u64 acpi_hpet() { return hpet; }
-u64 acpi_io_apic() { return io_apic; }
+acpi_core_list const& acpi_cores() {
+  return cores;
+}
+u64 acpi_hpet() {
+  return hpet;
+}
+u64 acpi_io_apic() {
+  return io_apic;
+}
 
 }  // namespace machine

@@ -15,7 +15,7 @@ struct acpi_core_list {
 // rsdp 0: looks where a BIOS leaves it.
 void acpi_read(u64 rsdp);
 acpi_core_list const& acpi_cores();
-u64 acpi_hpet();    // address, or 0
+u64 acpi_hpet();     // address, or 0
 u64 acpi_io_apic();  // address, or 0
 
 }  // namespace machine

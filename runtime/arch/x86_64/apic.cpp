@@ -137,7 +137,9 @@ void apic_enable() {
   write(apic_divide, 0xb);  // by 1
 }
 
-void apic_end_of_interrupt() { write(apic_eoi, 0); }
+void apic_end_of_interrupt() {
+  write(apic_eoi, 0);
+}
 
 void timer_set_up() {
   write(apic_timer, vector_timer | (has_deadline ? 2u << 17 : 0u));
@@ -150,9 +152,8 @@ void clock_calibrate() {
     calibrate_by_pit(tsc_per_second, apic_per_second);
   write(apic_initial, 0);
   if (u64 const exact = tsc_by_cpuid()) tsc_per_second = exact;
-  multiplier = static_cast<u64>((static_cast<unsigned __int128>(1'000'000'000)
-                                 << 32) /
-                                tsc_per_second);
+  multiplier = static_cast<u64>(
+      (static_cast<unsigned __int128>(1'000'000'000) << 32) / tsc_per_second);
   timer_set_up();
 }
 
@@ -161,16 +162,19 @@ u64 now_ns() {
              static_cast<unsigned __int128>(read_tsc()) * multiplier >> 32) +
          base_ns;
 }
-u64 clock_multiplier() { return multiplier; }
-u64 clock_base_ns() { return base_ns; }
+u64 clock_multiplier() {
+  return multiplier;
+}
+u64 clock_base_ns() {
+  return base_ns;
+}
 
 void set_timer(u64 deadline_ns) {
   if (has_deadline) {
     u64 ticks = 0;
     if (deadline_ns != kernel::never) {
-      ticks = static_cast<u64>((static_cast<unsigned __int128>(deadline_ns)
-                                << 32) /
-                               multiplier);
+      ticks = static_cast<u64>(
+          (static_cast<unsigned __int128>(deadline_ns) << 32) / multiplier);
       if (ticks == 0) ticks = 1;
     }
     return write_msr(msr_tsc_deadline, ticks);
@@ -186,7 +190,9 @@ void set_timer(u64 deadline_ns) {
   write(apic_initial, static_cast<u32>(ticks));
 }
 
-bool interrupt_waits() { return read(apic_requests + 2) != 0; }
+bool interrupt_waits() {
+  return read(apic_requests + 2) != 0;
+}
 
 void send_kick(unsigned core) {
   command(acpi_cores().apic_ids[core], vector_kick);

@@ -30,7 +30,9 @@ void console_write(char c) {
   out8(line, static_cast<kernel::u8>(c));
 }
 
-int console_read() { return in8(line + 5) & 1 ? in8(line) : -1; }
+int console_read() {
+  return in8(line + 5) & 1 ? in8(line) : -1;
+}
 
 void console_listen() {
   u64 const at = acpi_io_apic();

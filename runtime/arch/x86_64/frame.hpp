@@ -77,8 +77,8 @@ struct frame {
   // that user code may change anyhow.  A pc that iretq would refuse in the
   // kernel becomes 0, which faults in user mode.
   void sanitize() {
-    constexpr u64 arithmetic = 0xcd5;      // CF PF AF ZF SF DF OF
-    constexpr u64 checks = 0x240100;       // AC ID TF
+    constexpr u64 arithmetic = 0xcd5;  // CF PF AF ZF SF DF OF
+    constexpr u64 checks = 0x240100;   // AC ID TF
     rflags = (rflags & (arithmetic | checks)) | 0x202;
     cs = USER_CODE_SELECTOR;
     ss = USER_DATA_SELECTOR;

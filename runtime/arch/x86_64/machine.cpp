@@ -76,9 +76,8 @@ void fill_interrupt_table() {
 // On the core itself.
 void set_up_core(unsigned index) {
   core_tables& t = tables[index];
-  t.call_stack =
-      reinterpret_cast<u64>(&kernel::kernel_stacks[index]) +
-      kernel::kernel_stack_bytes;
+  t.call_stack = reinterpret_cast<u64>(&kernel::kernel_stacks[index]) +
+                 kernel::kernel_stack_bytes;
   t.task = {};
   t.task.stacks[0] = t.call_stack;
   t.task.io_map = sizeof(task_state);
@@ -100,8 +99,8 @@ void set_up_core(unsigned index) {
   has_xsave = (cpuid(1).c >> 26 & 1) != 0;
   u64 cr4;
   asm volatile("mov %%cr4, %0" : "=r"(cr4));
-  cr4 |= u64{1} << 16;                  // FSGSBASE
-  if (has_xsave) cr4 |= u64{1} << 18;   // OSXSAVE
+  cr4 |= u64{1} << 16;                 // FSGSBASE
+  if (has_xsave) cr4 |= u64{1} << 18;  // OSXSAVE
   asm volatile("mov %0, %%cr4" ::"r"(cr4));
   if (has_xsave) {
     vector_features = cpuid(0xd).a & 0xe7;  // x87, SSE, AVX, AVX-512
@@ -253,8 +252,12 @@ extern "C" [[noreturn]] void machine_secondary(unsigned index) {
   kernel::core_main(index);
 }
 
-u64 kernel_root() { return reinterpret_cast<u64>(boot_root); }
-pte const* kernel_gigabytes() { return boot_gigabytes; }
+u64 kernel_root() {
+  return reinterpret_cast<u64>(boot_root);
+}
+pte const* kernel_gigabytes() {
+  return boot_gigabytes;
+}
 
 // ---- state that is switched with a dispatcher ----------------------------------
 

@@ -41,8 +41,12 @@ inline pte leaf(u64 physical, unsigned access) {
 inline pte table(u64 physical) {
   return physical | pte_present | pte_write | pte_user;
 }
-inline bool is_present(pte entry) { return (entry & pte_present) != 0; }
-inline u64 address_of(pte entry) { return entry & pte_address; }
+inline bool is_present(pte entry) {
+  return (entry & pte_present) != 0;
+}
+inline u64 address_of(pte entry) {
+  return entry & pte_address;
+}
 inline unsigned access_of(pte entry) {
   unsigned access = ACTIVATIONS_ACCESS_READ;
   if (entry & pte_write) access |= ACTIVATIONS_ACCESS_WRITE;
@@ -81,7 +85,9 @@ stop wait();
 // Would an interrupt be taken now, were they on?  For preemption points.
 bool interrupt_waits();
 
-inline void relax() { asm volatile("pause" ::: "memory"); }
+inline void relax() {
+  asm volatile("pause" ::: "memory");
+}
 inline u64 stack_pointer() {
   u64 value;
   asm volatile("mov %%rsp, %0" : "=r"(value));
@@ -101,8 +107,8 @@ void load_state(switched_state const& state);
 // ---- console, devices, end ---------------------------------------------------
 
 void console_write(char c);
-int console_read();       // -1: nothing came
-void console_listen();    // its interrupt is device 0, on this core
+int console_read();     // -1: nothing came
+void console_listen();  // its interrupt is device 0, on this core
 [[noreturn]] void exit(int status);
 // For back-traces: the caller's frame pointer, and what lies there.
 inline u64 frame_pointer() {

@@ -13,7 +13,7 @@ target_kernel_file=kernel.elf
 target_qemu() {
   qemu=(qemu-system-x86_64 -machine q35 -cpu max -m 256M -smp "$2"
     -kernel "$1" -append "$3" -display none -serial stdio -no-reboot
-    -monitor none -device isa-debug-exit,iobase=0xf4,iosize=4)
+    -monitor none -device "isa-debug-exit,iobase=0xf4,iosize=4")
 }
 
 # isa-debug-exit turns status s into 2 s + 1.

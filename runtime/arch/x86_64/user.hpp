@@ -9,14 +9,13 @@
 
 namespace user {
 
-inline long call(std::uint64_t number, std::uint64_t a = 0,
-                 std::uint64_t b = 0, std::uint64_t c = 0,
-                 std::uint64_t d = 0) {
+inline long call(std::uint64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
+                 std::uint64_t c = 0, std::uint64_t d = 0) {
   register std::uint64_t r10 asm("r10") = d;
   long result;
   asm volatile("syscall"
-               : "=a"(result)
-               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+               : "=a"(result), "+D"(a), "+S"(b)
+               : "a"(number), "d"(c), "r"(r10)
                : "rcx", "r11", "memory");
   return result;
 }
