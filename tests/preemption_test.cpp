@@ -181,12 +181,11 @@ task<> compute_in_task(hogs& all, int me) {
 
 TEST(Preemption, ATaskIsStoppedToo) {
   scheduler here(preemptive(1));
-  activations::join_handle<> computing;
-  {
-    hogs both(here, 1);
-    computing = here.spawn(compute_in_task(both, 2));
-    EXPECT_TRUE(eventually([&] { return both.turns() >= 20; }));
-  }
+  hogs both(here, 1);
+  auto computing = here.spawn(compute_in_task(both, 2));
+  EXPECT_TRUE(eventually([&] { return both.turns() >= 20; }));
+  both.stop();
+  computing.join();
 }
 
 TEST(Preemption, ForeignWorkRunsBesideAHog) {
