@@ -673,8 +673,10 @@ enum hrtimer_restart actv_slice_due(struct hrtimer *timer)
 	/* Set already?  Then on another CPU: this one went offline. */
 	if (hrtimer_is_queued(timer))
 		return HRTIMER_NORESTART;
-	hrtimer_forward_now(timer, ns_to_ktime(clamp(slice, ACTV_SLICE_MIN_NS,
-						     ACTV_SLICE_MAX_NS)));
+	/* A whole slice from now on: on a slow machine the interrupt itself may
+	 * take as long as the shortest one. */
+	slice = clamp(slice, ACTV_SLICE_MIN_NS, ACTV_SLICE_MAX_NS);
+	hrtimer_set_expires(timer, ktime_add_ns(ktime_get(), slice));
 	return HRTIMER_RESTART;
 }
 
