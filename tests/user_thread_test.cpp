@@ -332,7 +332,8 @@ TEST_P(UserThread, CopyThatThrowsLeavesNothingBehind) {
   auto const before = there_.statistics();
   fails const f;
   EXPECT_THROW((void)there_.spawn(f), int);
-  EXPECT_EQ(there_.statistics().stacks.live, before.stacks.live);
+  // The thread before may just be giving its stack back.
+  EXPECT_LE(there_.statistics().stacks.live, before.stacks.live);
   EXPECT_EQ(there_.statistics().spawned, before.spawned);
 }
 
