@@ -19,7 +19,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -154,16 +156,27 @@ TEST(Preemption, AHogLetsYieldersSleepersAndBlockersRun) {
       << ' ' << sleeps << ' ' << blocks << ' ' << resumes;
 }
 
+bool is_asleep(pid_t tid) {
+  std::ifstream file("/proc/self/task/" + std::to_string(tid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  auto const name_end = line.rfind(')');
+  return name_end != std::string::npos && line.compare(name_end, 3, ") S") == 0;
+}
+
 TEST(Preemption, WhoComesBackWithoutAProcessorIsStoppedToo) {
   // The hog has the processor of the one that blocks, and no work waits when
   // that one comes back and computes on.
   scheduler here(preemptive(1));
   pipe_read pipe;
   hogs both(here, 0);
+  std::atomic<pid_t> tid{0};
   auto comes_back = here.spawn([&] {
+    tid = ::gettid();
     pipe.block();
     both.compute(1);
   });
+  EXPECT_TRUE(eventually([&] { return tid != 0 && is_asleep(tid); }));
   auto hog = here.spawn([&] { both.compute(2); });
   EXPECT_TRUE(eventually([&] { return both.seen() == 0x4; })) << both.seen();
   pipe.release();
