@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Activations: attach, leave, the scheduler's hooks, and the calls that sleep.
+ *
+ * One file, though a long one: the hooks and the calls are the two sides of the
+ * same few states, and each line of one relies on what the other leaves behind.
  */
 #include <linux/file.h>
 #include <linux/nospec.h>

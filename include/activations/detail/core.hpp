@@ -2,7 +2,8 @@
 //
 // The heart of a scheduler: what runs next, and how one strand gives way to
 // another.  It knows queues, strands and activations; it asks the backend for
-// processors and knows nothing of how they are lent.
+// processors and knows nothing of how they are lent.  One file, though a long
+// one: choosing, switching and waking are one argument, told below.
 //
 // The path of a voluntary switch:
 //

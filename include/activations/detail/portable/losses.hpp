@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 
 #include <activations/detail/block_causes.hpp>
@@ -91,7 +92,11 @@ class losses {
             ? CLOCK_THREAD_CPUTIME_ID
             : static_cast<clockid_t>((~static_cast<unsigned>(tid) << 3) | 6u);
     timespec used{};
-    if (clock_gettime(clock, &used) != 0) return 0;
+    int const saved = errno;  // a user thread's
+    if (clock_gettime(clock, &used) != 0) {
+      errno = saved;
+      return 0;
+    }
     return static_cast<std::uint64_t>(used.tv_sec) * 1'000'000'000u +
            static_cast<std::uint64_t>(used.tv_nsec);
   }
