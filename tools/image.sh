@@ -18,6 +18,14 @@ usage: ./do image ARCH [OPTION...]
   --build       build only
   --timeout S   seconds until QEMU is ended, which counts as failure (120)
   --qemu T      more words for QEMU
+  --log FILE    a copy of the console there
+  --sizes       bytes of kernel text, data and stacks, instead of a run
+
+x86_64 only, instead of QEMU's own loader:
+  --iso         an ISO image, started by GRUB from a CD drive under SeaBIOS;
+                with --build and no --run it has a menu of all programs
+  --usb         the same image as a USB stick
+  --uefi        under UEFI firmware (OVMF) instead of SeaBIOS
 END
 }
 
@@ -25,7 +33,8 @@ END
 arch=$1
 shift
 [[ -e runtime/arch/$arch/target.sh ]] || die "image: no target '$arch'"
-run='' cpus=1 more='' only_build='' seconds=120 qemu_more=''
+run='' cpus=1 more='' only_build='' seconds=120 qemu_more='' log=/dev/null
+only_sizes='' boot=kernel firmware=bios
 while [[ $# -gt 0 ]]; do
   case $1 in
     --run) run=$2; shift ;;
@@ -33,7 +42,12 @@ while [[ $# -gt 0 ]]; do
     --arguments) more=$2; shift ;;
     --timeout) seconds=$2; shift ;;
     --qemu) qemu_more=$2; shift ;;
+    --log) log=$2; shift ;;
     --build) only_build=yes ;;
+    --sizes) only_sizes=yes ;;
+    --iso) [[ $boot == usb ]] || boot=iso ;;
+    --usb) boot=usb ;;
+    --uefi) firmware=uefi ;;
     *) usage >&2; exit 2 ;;
   esac
   shift
@@ -147,18 +161,72 @@ if ! ninja -f "$out/build.ninja" -k 0 -j "$jobs" >"$out/build.log" 2>&1; then
   grep -E "error|undefined|FAILED" "$out/build.log" | head -n 30 >&2
   die "the image does not build; all of it is in $out/build.log"
 fi
-[[ -z $only_build ]] || exit 0
+kernel=$out/$target_kernel_file
+
+# Text counts the read-only data, without the programs inside; the stacks, one
+# a core, are a part of the rest.
+if [[ -n $only_sizes ]]; then
+  "${target_objcopy%objcopy}size" -A "$kernel" | awk -v arch="$arch" \
+    -v stacks="$("${target_objcopy%objcopy}nm" -S "$kernel" |
+      awk '$4 == "kernel_stacks" { print $2 }')" '
+    $1 ~ /^\.(text|boot|rodata|multiboot|note)/ { text += $2 }
+    $1 ~ /^\.(data|bss)/ { data += $2 }
+    $1 == ".modules" { programs = $2 }
+    END {
+      n = 0
+      for (i = 1; i <= length(stacks); ++i)
+        n = 16 * n + index("123456789abcdef", substr(stacks, i, 1))
+      printf "%s: text %d, data %d, stacks %d (%d cores), programs %d bytes\n",
+        arch, text, data - n, n, n / 16384, programs
+    }'
+  exit 0
+fi
 
 command_line="cpus=$cpus${run:+ run=$run}${more:+ $more}"
-target_qemu "$out/$target_kernel_file" "$cpus" "$command_line"
+if [[ $boot != kernel ]]; then
+  declare -F target_iso >/dev/null || die "image: $arch starts from no ISO image"
+  target_iso "$kernel" "$out/image.iso" "$command_line"
+  say "image: $out/image.iso, for a CD or, as it is, a USB stick"
+fi
+[[ -z $only_build ]] || exit 0
+
+if [[ $boot != kernel ]]; then
+  target_qemu_iso "$out/image.iso" "$cpus" "$boot" "$firmware"
+elif [[ $firmware == uefi ]]; then
+  die "image: --uefi needs --iso or --usb"
+else
+  target_qemu "$kernel" "$cpus" "$command_line"
+fi
 # shellcheck disable=SC2206
 qemu+=($qemu_more)
-begin=$(date +%s%N)
-status=0
-timeout --foreground "$seconds" "${qemu[@]}" </dev/null || status=$?
+
+# Microseconds; the decimal sign is the locale's.
+now() { echo "${EPOCHREALTIME//[!0-9]/}"; }
+
+# Copies the console; by lines until the kernel says that the next instruction
+# is a program's, and says when that was.
+watch_console() {
+  local line
+  while IFS= read -r line; do
+    printf '%s\n' "$line"
+    if [[ $line == 'kernel: user mode begins'* ]]; then
+      printf '== image: first user instruction after %d ms\n' \
+        $((($(now) - $1) / 1000))
+      exec cat
+    fi
+  done
+  printf '%s' "$line"
+}
+
+begin=$(now)
+set +e
+timeout --foreground "$seconds" "${qemu[@]}" </dev/null |
+  watch_console "$begin" | tee "$log"
+status=${PIPESTATUS[0]}
+set -e
 if [[ $status -eq 124 ]]; then
   say "image: no end within $seconds s"
   exit 124
 fi
-say "image: $((($(date +%s%N) - begin) / 1000000)) ms in QEMU"
+say "image: $((($(now) - begin) / 1000)) ms in QEMU"
 exit "$(target_status "$status")"

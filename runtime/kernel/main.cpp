@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // The kernel's beginning: cores, memory, and the programs that the command
-// line names: run=NAME,NAME cpus=N.
+// line names: run=NAME,NAME cpus=N.  panic=call and panic=fault let the last
+// core find an error in the kernel, to show what that looks like.
 #include <machine.hpp>
 
 #include "core.hpp"
@@ -54,45 +55,82 @@ void share_memory(machine_description const& machine) {
   }
 }
 
-void list_modules() {
-  print("this image has:");
+// Text up to the next space, or to a comma.
+u64 word_length(char const* at, bool is_list) {
+  u64 length = 0;
+  while (at[length] != 0 && at[length] != ' ' &&
+         !(is_list && at[length] == ','))
+    ++length;
+  return length;
+}
+
+void print_word(char const* text, u64 length) {
+  for (u64 i = 0; i < length; ++i) machine::console_write(text[i]);
+}
+
+// A command line that cannot be followed ends the machine with status 2.
+[[noreturn]] void refuse(char const* what, char const* word, u64 length,
+                         char const* why) {
+  print("kernel: ");
+  print(what);
+  print_word(word, length);
+  print(why);
+  print("\nkernel: this image has:");
   for (u64 i = 0; i < module_count; ++i) {
     print(" ");
     print(modules[i].name);
   }
-  print("\nsay run=NAME,NAME on the command line\n");
+  print("\nkernel: the command line says run=NAME,NAME cpus=N\n");
+  machine::exit(2);
+}
+
+unsigned wanted_cores(unsigned there) {
+  char const* const asked = option("cpus=");
+  if (asked == nullptr) return there;
+  u64 const length = word_length(asked, false);
+  unsigned n = 0;
+  for (u64 i = 0; i < length && n <= most_cores; ++i) {
+    if (asked[i] < '0' || asked[i] > '9')
+      refuse("'cpus=", asked, length, "' is no number");
+    n = 10 * n + static_cast<unsigned>(asked[i] - '0');
+  }
+  if (n == 0 || n > there)
+    refuse("this machine cannot give cpus=", asked, length, "");
+  return n;
 }
 
 // Loads what run= names, one space each, on the cores in turn.
-unsigned load_programs(core& here) {
+void load_programs(core& here) {
   char const* at = option("run=");
-  if (at == nullptr) {
-    list_modules();
-    machine::exit(2);
-  }
+  if (at == nullptr) refuse("nothing to run", "", 0, "");
   unsigned count = 0;
-  while (*at != 0 && *at != ' ') {
-    u64 length = 0;
-    while (at[length] != 0 && at[length] != ' ' && at[length] != ',') ++length;
+  do {
+    u64 const length = word_length(at, true);
     module const* const found = find_module(at, length);
-    if (found == nullptr) {
-      print("no such program\n");
-      list_modules();
-      machine::exit(2);
-    }
+    if (found == nullptr) refuse("no program '", at, length, "' in this image");
     auto const bytes = static_cast<u64>(static_cast<char const*>(found->end) -
                                         static_cast<char const*>(found->begin));
-    space* const made =
-        load(here, found->name, command_line, found->begin, bytes);
-    if (made == nullptr) panic("a program cannot be loaded");
+    if (load(here, found->name, command_line, found->begin, bytes) == nullptr)
+      refuse("no room for ", at, length, "");
     ++count;
-    at += length + (at[length] == ',');
-  }
+    at += length;
+  } while (*at++ == ',');
   // Not earlier: the first to end must not be taken for the last.
   for (unsigned i = 0; i < count; ++i)
     if (attach(here, spaces[i], 0, i % core_count) != 0)
-      panic("a program cannot be started");
-  return count;
+      panic("a program cannot be started", i);
+}
+
+// Does nothing unless the command line says panic=.
+void err_on_purpose() {
+  char const* const asked = option("panic=");
+  if (asked == nullptr) return;
+  if (starts_with(asked, "fault")) {
+    // Behind what is mapped, on each target.
+    auto* const nowhere = reinterpret_cast<u64 volatile*>(u64{63} << 30);
+    *nowhere = 1;
+  }
+  panic("the command line asks for it");
 }
 
 }  // namespace
@@ -104,16 +142,13 @@ bool has_started(unsigned core) {
 [[noreturn]] void main(machine_description const& machine) {
   core& here = this_core();
   command_line = machine.command_line;
-  core_count = machine.cores < most_cores ? machine.cores : most_cores;
-  if (char const* const asked = option("cpus=")) {
-    unsigned n = 0;
-    for (char const* c = asked; *c >= '0' && *c <= '9'; ++c)
-      n = 10 * n + static_cast<unsigned>(*c - '0');
-    if (n > 0 && n < core_count) core_count = n;
-  }
+  core_count =
+      wanted_cores(machine.cores < most_cores ? machine.cores : most_cores);
   share_memory(machine);
   started_cores[0].store(1, std::memory_order::relaxed);
   machine::start_cores(core_count);
+  if (core_count == 1) err_on_purpose();
+  while (option("panic=") != nullptr) machine::relax();  // the last core does
   print("kernel: ");
   print_decimal(core_count);
   print(core_count == 1 ? " core, " : " cores, ");
@@ -122,7 +157,8 @@ bool has_started(unsigned core) {
     frames += core_at(i).frames.free_frames();
   print_decimal(frames / 256);
   print(" MiB\n");
-  (void)load_programs(here);
+  load_programs(here);
+  print("kernel: user mode begins\n");  // tools/image.sh takes the time
   dispatch(here);
 }
 
@@ -131,6 +167,7 @@ bool has_started(unsigned core) {
   here.index = index;
   machine::use_tables(machine::kernel_root());
   started_cores[index].store(1, std::memory_order::release);
+  if (index + 1 == core_count) err_on_purpose();
   dispatch(here);
 }
 

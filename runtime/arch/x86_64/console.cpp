@@ -47,9 +47,10 @@ void console_listen() {
   out8(line + 1, 1);
 }
 
-// QEMU's isa-debug-exit ends with 2 * status + 1; elsewhere the core halts.
+// QEMU's isa-debug-exit ends with the low 8 bits of 2 * status + 1: 128 would
+// read as 0.  127 stands for all from there on.  Elsewhere the core halts.
 void exit(int status) {
-  out32(0xf4, static_cast<u32>(status));
+  out32(0xf4, status >= 0 && status < 127 ? static_cast<u32>(status) : 127);
   for (;;) asm volatile("cli\n\thlt");
 }
 
