@@ -190,7 +190,7 @@ std::uint64_t seed() {
 void run_test_in_child(std::function<void()> const& body) {
   child process(body);
   outcome const result = process.wait(
-      std::chrono::seconds(60) +
+      std::chrono::seconds(180) +
       std::chrono::duration_cast<std::chrono::seconds>(budget() * 4));
   EXPECT_TRUE(result.exited_with(0)) << result.describe();
 }

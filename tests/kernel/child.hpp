@@ -36,10 +36,10 @@ class child {
 
   pid_t pid() const noexcept { return pid_; }
   // Prints where its threads are and kills it if it takes longer.
-  outcome wait(std::chrono::seconds limit = std::chrono::seconds(60));
+  outcome wait(std::chrono::seconds limit = std::chrono::seconds(180));
   // Until it called reached(step), ended, or the limit passed.
   bool wait_for(unsigned step,
-                std::chrono::seconds limit = std::chrono::seconds(30));
+                std::chrono::seconds limit = std::chrono::seconds(120));
   // How often it called count().
   std::uint64_t counted() const noexcept;
 
@@ -60,6 +60,23 @@ void print_threads(pid_t pid);
 
 // Seconds of each long test, from ACTIVATIONS_SECONDS; 2 by default.
 std::chrono::milliseconds budget();
+
+// How long a test goes on: for its budget, and on a machine that is too busy
+// for anything to have happened by then, until it has seen enough or a minute
+// is over.
+class patience {
+ public:
+  bool lasts(bool has_seen_enough) const {
+    auto const now = std::chrono::steady_clock::now();
+    return now < start_ + budget() ||
+           (!has_seen_enough && now < start_ + std::chrono::minutes(1));
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ =
+      std::chrono::steady_clock::now();
+};
+
 // From ACTIVATIONS_SEED, else from the clock; printed by main.
 std::uint64_t seed();
 

@@ -65,7 +65,11 @@ void run_without_parking(park_stub stub, obstacle what, unsigned threads) {
       step = 1;
       while (step.load() < 2) sched_yield();
       before = findings.corrupt.load();
-      for (int i = 0; i < 300; ++i) checker.loop(2000);
+      // On a busy machine until a kick has found it.
+      for (int i = 0; i < 300 || (i < 30'000 && one.stats().fallbacks == 0);
+           ++i) {
+        checker.loop(2000);
+      }
       sigset_t mask;
       pthread_sigmask(SIG_SETMASK, nullptr, &mask);
       if (sigismember(&mask, SIGHUP) || sigismember(&mask, SIGUSR1)) {

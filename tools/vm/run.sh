@@ -243,11 +243,19 @@ show_output() {
     shown && !/^\[ *[0-9]+\.[0-9]+\]/ { print; fflush() }'
 }
 
+# tsc_khz: what the guest's time stamp counter really counts.
+tsc_khz() {
+  # Under -icount it counts instructions of a nanosecond.
+  [[ ${clock[*]} != *-icount* ]] || { echo 1000000; return; }
+  gcc-12 -O1 -o "$run/tsc_khz" tools/vm/tsc_khz.c && "$run/tsc_khz"
+  rm -f "$run/tsc_khz"
+}
+
 boot() {
   local words="console=ttyS0 loglevel=7 panic=-1 oops=panic random.trust_cpu=on"
   # A busy host stalls a virtual CPU for longer than the kernel's checks of its
   # clocks allow; it would panic over the timer.
-  words+=" no_timer_check tsc=reliable"
+  words+=" no_timer_check tsc=reliable tsc_early_khz=$(tsc_khz)"
   [[ -z $preempt ]] || words+=" preempt=$preempt"
   truncate -s 64M "$run/disk"
   : >"$run/lines"
