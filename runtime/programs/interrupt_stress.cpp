@@ -13,8 +13,9 @@
 //               upcall saves a half-resumed context. It must fail, under
 //               QEMU's -singlestep: else an interrupt seldom comes there.
 //
-// Status 0: no mismatch, and no increment lost that a thread made by load and
-// reserve, though the handler leaves a reservation open each time.
+// Status 0: both threads end, no mismatch, and no increment lost that a thread
+// made by load and reserve, though the handler leaves a reservation open each
+// time.
 #include <activations/detail/bare/image.hpp>
 
 #include <atomic>
@@ -30,6 +31,8 @@ using user::u64;
 
 constexpr unsigned most_cores = 8;
 constexpr u64 stack_bytes = 64 * 1024;
+// Long beside a round: 1000 of them are enough for any thread to end.
+constexpr u64 end_slice_ns = 2'000'000;
 
 struct context {
   user::saved_general general;
@@ -45,6 +48,7 @@ struct alignas(64) core_work {
   u64 upcalls;
   u64 after_stop;
   u64 seed;
+  std::atomic<u64> second_ended;
   std::atomic<u64> done;
 };
 core_work works[most_cores];
@@ -148,9 +152,11 @@ activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
       user::print("a thread does not end\n");
       end(page.core, 1);
     }
-    // The first thread alone ends.
-    if (work.running == 0) {
-      user::call(ACTIVATIONS_CALL_SLICE, page.index, 1'000'000'000 / rate);
+    // The second thread ends, then the first: one that is stuck does not.
+    unsigned const ends =
+        work.second_ended.load(std::memory_order::relaxed) != 0 ? 0 : 1;
+    if (work.running == ends) {
+      user::call(ACTIVATIONS_CALL_SLICE, page.index, end_slice_ns);
       return slot;
     }
   }
@@ -178,6 +184,8 @@ void fill(stress_state& state, core_work& work, u64 seed) {
 
 [[noreturn]] void second_thread(stress_state* state) {
   stress_loop(state);
+  works[user::this_page().core].second_ended.store(1,
+                                                   std::memory_order::relaxed);
   for (;;) user::counter();  // the handler goes on with the first
 }
 
