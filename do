@@ -18,6 +18,7 @@ usage: ./do VERB [ARGUMENT...]
   vm-debug the same on a kernel full of checks (builds it once: 30 min, 4 GB)
   vm-soak N boots of 6.12, 4 CPUs, preempt=full, until one fails; resumable
   image   build the bare-metal image and run it in QEMU; image --help
+  image-stress all tests of the image, also the long ones: an hour a target
   bench   build and run the benchmarks; arguments go to Google Benchmark
   fmt     format the sources in place
   lint    check format, licences and the rules of the style
@@ -70,12 +71,14 @@ case $verb in
   demo | build | bench | fmt) "$verb" "$@" ;;
   asan | tsan | ubsan) sanitizer "$verb" "$@" ;;
   image) exec tools/image.sh "$@" ;;
+  image-stress) exec tools/image_boots.sh full "$@" ;;
   vm) exec tools/vm/run.sh "$@" ;;
   vm-debug) exec tools/vm/run.sh --kernel debug "$@" ;;
   vm-soak) exec tools/vm/soak.sh "$@" ;;
   check)
     need "${packages_build[@]}" "${packages_clang[@]}" \
-      "${packages_format[@]}" "${packages_check[@]}" "${packages_vm[@]}"
+      "${packages_format[@]}" "${packages_check[@]}" "${packages_vm[@]}" \
+      "${packages_image[@]}"
     exec tools/check.sh "$@"
     ;;
   lint)

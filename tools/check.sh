@@ -12,7 +12,7 @@ cd "$(dirname "$(readlink -f "$0")")/.." || exit
 
 all_stages=(lint release clang19 clang14 asan-ubsan tsan)
 # Run only when named.
-more_stages=(kernel)
+more_stages=(image kernel)
 out=build/check
 # One line a test: pass, fail or skip; name; for a skip its reason.
 results=$out/results.tsv
@@ -24,6 +24,7 @@ describe_stage() {
     clang19) echo "clang 19: unit tests with assertions" ;;
     clang14) echo "clang 14: headers and examples" ;;
     asan-ubsan) echo "AddressSanitizer and UndefinedBehaviorSanitizer" ;;
+    image) echo "the bare-metal image boots and runs on three targets" ;;
     kernel) echo "the module on Debian's 6.1 and 6.12, in virtual machines" ;;
     tsan) echo "ThreadSanitizer" ;;
   esac
@@ -65,18 +66,28 @@ verify_headers() {
   build_preset "$1" all_verify_interface_header_sets
 }
 
-stage_lint() {
-  local line
+# The scripts' lines "ok NAME", "FAILED NAME" are results, the rest is shown.
+take_lines() {
+  local stage=$1 line
   while IFS= read -r line; do
     case $line in
-      'ok '*) printf 'pass\tlint: %s\n' "${line#ok }" >>"$results" ;;
+      'ok '*) printf 'pass\t%s: %s\n' "$stage" "${line#ok }" >>"$results" ;;
       'FAILED '*)
-        printf 'fail\tlint: %s\n' "${line#FAILED }" >>"$results"
+        printf 'fail\t%s: %s\n' "$stage" "${line#FAILED }" >>"$results"
         printf -- '-- %s\n' "$line"
         ;;
       *) printf ' %s\n' "$line" ;;
     esac
-  done < <(tools/lint.sh)
+  done
+}
+
+stage_lint() { take_lines lint < <(tools/lint.sh); }
+
+# Each boot a test; tools/image_boots.sh lists them.
+stage_image() {
+  take_lines image < <(tools/image_boots.sh short 2>&1)
+  wait $! || grep -q $'^fail\timage: ' "$results" ||
+    printf 'fail\timage: the boots run\n' >>"$results"
 }
 
 stage_release() {

@@ -23,6 +23,12 @@ packages_check=(
 packages_vm=(
   busybox-static cpio kmod libelf1 libssl3 make qemu-system-x86 sparse xz-utils
 )
+# What runtime/arch/*/target.sh asks for when it is needed, at once.
+# shellcheck disable=SC2034
+packages_image=(
+  grub-common grub-efi-amd64-bin grub-pc-bin mtools ovmf
+  qemu-system-arm qemu-system-misc qemu-system-x86 xorriso
+)
 # shellcheck disable=SC2034
 packages_vm_debug=(bc bison flex libelf-dev rsync)
 

@@ -170,8 +170,8 @@ umbrella() {
 front_door() {
   local output verb
   output=$(./do) || echo "./do alone fails"
-  for verb in demo check build vm vm-debug vm-soak bench fmt lint asan tsan \
-    ubsan clean; do
+  for verb in demo check build vm vm-debug vm-soak image image-stress bench fmt \
+    lint asan tsan ubsan clean; do
     grep -q "^  $verb " <<<"$output" || echo "./do alone does not list $verb"
   done
   output=$(./do no-such-verb 2>&1)
