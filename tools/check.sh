@@ -10,9 +10,9 @@ cd "$(dirname "$(readlink -f "$0")")/.." || exit
 # shellcheck source=tools/vm/kernel.sh
 . tools/vm/kernel.sh
 
-all_stages=(lint release clang19 clang14 asan-ubsan tsan)
+all_stages=(lint release clang19 clang14 asan-ubsan tsan image)
 # Run only when named.
-more_stages=(image kernel)
+more_stages=(kernel)
 out=build/check
 # One line a test: pass, fail or skip; name; for a skip its reason.
 results=$out/results.tsv
