@@ -9,10 +9,12 @@ namespace {
 
 namespace act = activations;
 
+#if ACTIVATIONS_HOSTED  // the bare-metal image has no others
 void kernel_thread(benchmark::State& state) {
   for (auto _ : state) std::thread([] {}).join();
 }
 BENCHMARK(kernel_thread)->MeasureProcessCPUTime()->UseRealTime();
+#endif
 
 void user_thread(benchmark::State& state) {
   act::scheduler scheduler({.processors = 2});

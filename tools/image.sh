@@ -74,9 +74,12 @@ user_flags=(-ftls-model=local-exec -I runtime/lib
 # Programs: NAME SOURCE a line.
 list_programs() {
   local source
-  for source in runtime/programs/*.cpp examples/[0-9][0-9]_*.cpp; do
-    [[ -e $source ]] || continue
+  for source in runtime/programs/*.cpp examples/[0-9][0-9]_*.cpp \
+    bench/*_benchmark.cpp; do
     printf '%s %s\n' "$(basename "$source" .cpp)" "$source"
+  done
+  for source in tests/conformance/*.cpp; do
+    printf 'conformance_%s %s\n' "$(basename "$source" .cpp)" "$source"
   done
 }
 

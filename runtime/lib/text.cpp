@@ -158,6 +158,24 @@ void put_real(sink& out, shape s, double value) {
              text, static_cast<int>(digits.length));
 }
 
+// d.ddde+dd: by the powers of ten, so the last of many places may be off.
+void put_scientific(sink& out, shape const& s, double value) {
+  int exponent = 0;
+  bool const is_negative = value < 0;
+  if (is_negative) value = -value;
+  for (; value >= 10 && exponent < 308; ++exponent) value /= 10;
+  for (; value < 1 && value != 0 && exponent > -308; --exponent) value *= 10;
+  shape mantissa;
+  mantissa.precision = s.precision;
+  put_real(out, mantissa, is_negative ? -value : value);
+  out.put('e');
+  out.put(exponent < 0 ? '-' : '+');
+  shape two_digits;
+  two_digits.precision = 2;
+  put_number(out, two_digits,
+             static_cast<u64>(exponent < 0 ? -exponent : exponent), false, 10);
+}
+
 }  // namespace
 }  // namespace user
 
@@ -223,6 +241,9 @@ extern "C" int vsnprintf(char* to, std::size_t room, char const* format,
       case 'f':
       case 'g':
         put_real(out, s, va_arg(list, double));
+        break;
+      case 'e':
+        put_scientific(out, s, va_arg(list, double));
         break;
       case 'c': {
         char const c = static_cast<char>(va_arg(list, int));
