@@ -7,15 +7,18 @@
 // Words of the command line:
 //   upcalls=N   on each core (10000)
 //   rate=N      of the timer, in Hz (5000)
-//   way=N       aarch64: 0 own trampolines, 1 shared ones, 2 both in turn,
-//               3 by system call
+//   way=N       how contexts are resumed; 2, the default: each way in turn
+//               aarch64: 0 own trampolines, 1 shared ones, 3 by system call
+//               x86-64: 0 jmp through memory, 1 ret $128, 3 iretq
 //   control=1   the negative control: no resume range is registered, so an
-//               upcall saves a half-resumed context. It must fail, under
-//               QEMU's -singlestep: else an interrupt seldom comes there.
+//               upcall saves a half-resumed context. It must fail where an
+//               interrupt can come at each instruction: under QEMU's
+//               -singlestep and -icount.
 //
-// Status 0: both threads end, no mismatch, and no increment lost that a thread
-// made by load and reserve, though the handler leaves a reservation open each
-// time.
+// Status 0: no mismatch, and no increment lost that a thread made by load and
+// reserve, though the handler leaves a reservation open each time.  The digest
+// is over the places where the threads were stopped: the same in each run
+// under -icount.
 #include <activations/detail/bare/image.hpp>
 
 #include <atomic>
@@ -31,8 +34,6 @@ using user::u64;
 
 constexpr unsigned most_cores = 8;
 constexpr u64 stack_bytes = 64 * 1024;
-// Long beside a round: 1000 of them are enough for any thread to end.
-constexpr u64 end_slice_ns = 2'000'000;
 
 struct context {
   user::saved_general general;
@@ -48,14 +49,15 @@ struct alignas(64) core_work {
   u64 upcalls;
   u64 after_stop;
   u64 seed;
-  std::atomic<u64> second_ended;
+  u64 digest;
+  u64 second_ended;  // W: the second thread
   std::atomic<u64> done;
 };
 core_work works[most_cores];
 
 u64 wanted_upcalls = 10'000;
 u64 rate = 5'000;
-u64 way = 1;
+u64 way = 2;
 bool is_control = false;
 
 u64 option(char const* name, u64 otherwise) {
@@ -94,34 +96,58 @@ u64 lost_increments(core_work const& work) {
   return noted > work.counter ? noted - work.counter : work.counter - noted > 1;
 }
 
-[[noreturn]] void end(u64 core, int status) {
+void report(u64 core) {
   core_work const& work = works[core];
   print_number("core ", core);
   print_number(": upcalls ", work.upcalls);
+  print_number(", rounds ", work.states[0].rounds);
+  print_number(" and ", work.states[1].rounds);
+  print_number(", mismatches ",
+               work.states[0].mismatches + work.states[1].mismatches);
   for (auto const& state : work.states) {
-    print_number(", rounds ", state.rounds);
-    print_number(", mismatches ", state.mismatches);
-    if (state.mismatches != 0) print_number(" first ", state.first_bad);
+    if (state.mismatches != 0) print_number(", first ", state.first_bad);
   }
   print_number(", increments lost ", lost_increments(work));
+  print_number(", digest ", work.digest);
   user::print("\n");
-  user::exit(status);
+}
+
+[[noreturn]] void fail(u64 core, char const* why) {
+  user::print(why);
+  report(core);
+  user::exit(1);
 }
 
 // A timer that counts from its own upcall never comes while that is being
 // left. So every other time the next one is set to come about when the resume
-// sequence runs: some come earlier, some later.
+// sequence runs: some come earlier, some later, as fast or slow as QEMU is.
 void aim(activations_dispatcher& page, core_work& work) {
   constexpr u64 least_ns = 20'000;  // the kernel's least slice
   if (work.upcalls % 2 == 0) {
     user::call(ACTIVATIONS_CALL_SLICE, page.index, 1'000'000'000 / rate);
     return;
   }
+  u64 const slice_ns = least_ns << next_random(work.seed) % 5;
   u64 const leave =
-      user::now_ns() + least_ns - 15'000 + next_random(work.seed) % 20'000;
-  user::call(ACTIVATIONS_CALL_SLICE, page.index, least_ns);
+      user::now_ns() + slice_ns / 2 + next_random(work.seed) % slice_ns;
+  user::call(ACTIVATIONS_CALL_SLICE, page.index, slice_ns);
   while (user::now_ns() < leave) {
   }
+}
+
+void choose_way([[maybe_unused]] u64 turn) {
+#if defined(__aarch64__)
+  using activations::detail::arch::resume_way;
+  user::wanted_resume_way = way == 3 ? resume_way::trap
+                            : way == 0 || (way == 2 && turn % 2)
+                                ? resume_way::own
+                                : resume_way::shared;
+#elif defined(__x86_64__)
+  using activations::detail::arch::resume_way;
+  constexpr resume_way ways[] = {resume_way::jump, resume_way::return_below,
+                                 resume_way::iret};
+  user::resume_way = ways[way == 2 ? turn % 3 : way == 3 ? 2 : way];
+#endif
 }
 
 activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
@@ -129,8 +155,7 @@ activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
                                       void* vector) {
   core_work& work = works[page.core];
   if ((events & (ACTIVATIONS_EVENT_FAULT | ACTIVATIONS_EVENT_TRAP)) != 0) {
-    user::print("a fault or trap\n");
-    end(page.core, 1);
+    fail(page.core, "a fault or trap: ");
   }
   ++work.upcalls;
   // A thread that was stopped between load and store must not succeed on
@@ -138,25 +163,18 @@ activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
   ++work.counter;
   ++work.reserved_counts;
   stress_reserve(&work.counter);
-#if defined(__aarch64__)
-  using activations::detail::arch::resume_way;
-  user::wanted_resume_way = way == 0 || (way == 2 && work.upcalls % 2 == 0)
-                                ? resume_way::own
-                            : way == 3 ? resume_way::trap
-                                       : resume_way::shared;
-#endif
+  auto const& stopped = reinterpret_cast<machine::frame const&>(*slot);
+  work.digest = (work.digest ^ stopped.pc()) * 0x100'0000'01b3;
+  choose_way(work.upcalls);
   if (work.upcalls >= wanted_upcalls) {
     work.states[0].stop = 1;
     work.states[1].stop = 1;
     if (++work.after_stop > 1000) {
-      user::print("a thread does not end\n");
-      end(page.core, 1);
+      fail(page.core, "a thread does not end: ");
     }
-    // The second thread ends, then the first: one that is stuck does not.
-    unsigned const ends =
-        work.second_ended.load(std::memory_order::relaxed) != 0 ? 0 : 1;
-    if (work.running == ends) {
-      user::call(ACTIVATIONS_CALL_SLICE, page.index, end_slice_ns);
+    // When the second has ended, the first does.
+    if (work.running == 0 && work.second_ended != 0) {
+      user::call(ACTIVATIONS_CALL_SLICE, page.index, 1'000'000'000 / rate);
       return slot;
     }
   }
@@ -184,8 +202,7 @@ void fill(stress_state& state, core_work& work, u64 seed) {
 
 [[noreturn]] void second_thread(stress_state* state) {
   stress_loop(state);
-  works[user::this_page().core].second_ended.store(1,
-                                                   std::memory_order::relaxed);
+  static_cast<u64 volatile&>(works[user::this_page().core].second_ended) = 1;
   for (;;) user::counter();  // the handler goes on with the first
 }
 
@@ -236,17 +253,9 @@ int main() {
     while (work.done.load(std::memory_order::acquire) == 0) {
       user::call(ACTIVATIONS_CALL_PARK, user::now_ns() + 10'000'000);
     }
-    u64 const lost_here = lost_increments(work);
-    print_number("core ", i);
-    print_number(": upcalls ", work.upcalls);
-    print_number(", rounds ", work.states[0].rounds);
-    print_number(" and ", work.states[1].rounds);
-    print_number(", mismatches ",
-                 work.states[0].mismatches + work.states[1].mismatches);
-    print_number(", increments lost ", lost_here);
-    user::print("\n");
+    report(i);
     mismatches += work.states[0].mismatches + work.states[1].mismatches;
-    lost += lost_here;
+    lost += lost_increments(work);
   }
   return mismatches == 0 && lost == 0 ? 0 : 1;
 }
