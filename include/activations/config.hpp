@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The few macros of the project: version, assertion, sanitizer detection, and
-// whether there is a system below.
+// The few macros of the project: version, assertion, sanitizer detection, test
+// points, and whether there is a system below.
 #pragma once
 
 #include <cstdio>
@@ -48,6 +48,12 @@
 #endif
 #ifndef ACTIVATIONS_TSAN
 #define ACTIVATIONS_TSAN 0
+#endif
+
+// Where the order of two steps matters, a test may bring something about in
+// between: tests/windows_test.cpp defines this before it includes anything.
+#ifndef ACTIVATIONS_TEST_POINT
+#define ACTIVATIONS_TEST_POINT(name) ((void)0)
 #endif
 
 namespace activations::detail {

@@ -118,6 +118,7 @@ class kernel_backend final : public detail::backend,
   void idle(detail::activation& self, std::uint64_t) noexcept override {
     // Exchange: see timer_set.
     core_shared().work_waiting.exchange(0, std::memory_order::seq_cst);
+    ACTIVATIONS_TEST_POINT(word_cleared);
     core_.barrier_for_forks();
     if (core_.has_work() || core_.has_ended() || rescue(self)) {
       core_.say_work_waits();
@@ -126,6 +127,7 @@ class kernel_backend final : public detail::backend,
       arm_timer();
       return;
     }
+    ACTIVATIONS_TEST_POINT(releasing);
     int const error =
         device_->call(ACTIVATIONS_IOCTL_RELEASE, core_.timers().earliest_ns());
     if (error == EAGAIN) return;  // somebody was stopped, or work came
@@ -142,6 +144,7 @@ class kernel_backend final : public detail::backend,
     core_.flush_ring(self);
     // Before the call: once it runs it may be stopped, and queued, again.
     target.is_queued.store(false, std::memory_order::seq_cst);
+    ACTIVATIONS_TEST_POINT(switching_to);
     detail::core::note_dispatch(self);
     int const error = device_->call(ACTIVATIONS_IOCTL_SWITCH_TO, target.index);
     if (is_told_to_exit(self, error)) {
@@ -196,6 +199,7 @@ class kernel_backend final : public detail::backend,
   bool wake_idle() noexcept override {
     // A ticket for whoever is dispatched, to count as the searcher.
     tickets_.fetch_add(1, std::memory_order::acq_rel);
+    ACTIVATIONS_TEST_POINT(ticket_given);
     bool refused = false;
     bool const woken = core_.idle().any([&](std::uint32_t index) {
       if (index >= core_.processor_count()) return false;
@@ -219,6 +223,7 @@ class kernel_backend final : public detail::backend,
     // A processor that goes idle right now passes the deadline that it reads
     // after its exchange, or finds the word set and looks again.
     core_shared().work_waiting.exchange(1, std::memory_order::seq_cst);
+    ACTIVATIONS_TEST_POINT(timer_told);
     if (core_.idle().count() != 0)
       (void)device_->call(ACTIVATIONS_IOCTL_TIMER, deadline_ns);
   }
@@ -237,8 +242,10 @@ class kernel_backend final : public detail::backend,
             core_.activation_at(word * 64 + lowest_bit(taken));
         // Once: a bit may be an old one, whose activation is queued already.
         if (stopped != nullptr &&
-            !stopped->is_queued.exchange(true, std::memory_order::seq_cst))
+            !stopped->is_queued.exchange(true, std::memory_order::seq_cst)) {
+          ACTIVATIONS_TEST_POINT(collected);
           queue(self, *stopped);
+        }
       }
     }
     auto const now = detail::monotonic_ns();

@@ -176,6 +176,7 @@ class disabled_region {
     auto const depth = disabled.load(std::memory_order::relaxed) - 1;
     disabled.store(depth, std::memory_order::relaxed);
     std::atomic_signal_fence(std::memory_order::seq_cst);
+    ACTIVATIONS_TEST_POINT(enabling);
     if (depth == 0 && self.control->pending.load(std::memory_order::relaxed) !=
                           0) [[unlikely]]
       deliver_pending(self);

@@ -134,7 +134,9 @@ class core {
       return suspend_pinned(self, after, argument);
     self.after = after;
     self.after_argument = argument;
-    switch_strand(self, leaving, self.home->next_strand(self));
+    strand& to = self.home->next_strand(self);
+    ACTIVATIONS_TEST_POINT(leaving);
+    switch_strand(self, leaving, to);
     disabled_region::leave(landed());
   }
 
@@ -191,6 +193,7 @@ class core {
     if (self != nullptr && self->home == this && self->owns_processor()) {
       if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
         injected_.push(&item);
+      ACTIVATIONS_TEST_POINT(pushed);
       check_ring(*self);
       if (self->ring.size() == 1)
         notify_of_one();
@@ -202,6 +205,7 @@ class core {
       // with the last decrement we are gone.
       visitors_.fetch_add(1, std::memory_order::relaxed);  // injected_ orders
       injected_.push(&item);
+      ACTIVATIONS_TEST_POINT(injected);
       notify();
       visitors_.fetch_sub(1, std::memory_order::release);
     }
@@ -266,8 +270,10 @@ class core {
   void say_work_waits() noexcept {
     auto& waits = shared_->work_waiting;
     // seq_cst, both: see the top of this file.
-    if (waits.load(std::memory_order::seq_cst) == 0) [[unlikely]]
+    if (waits.load(std::memory_order::seq_cst) == 0) [[unlikely]] {
+      ACTIVATIONS_TEST_POINT(saying_so);
       waits.store(1, std::memory_order::seq_cst);
+    }
   }
 
   // True if anything is queued anywhere that a processor could run.
@@ -333,6 +339,7 @@ class core {
       adopt(self);
       if (work == nullptr) work = search(self);
       if (work == nullptr) {
+        ACTIVATIONS_TEST_POINT(going_idle);
         backend_->idle(self, timers_.earliest_ns());
         if (self.exits || ended_.load(std::memory_order::acquire)) return;
         continue;
@@ -458,8 +465,10 @@ class core {
   // Runs on the strand that was switched to.
   static activation& landed() noexcept {
     activation& self = *current_activation();
-    if (after_switch const after = std::exchange(self.after, nullptr))
+    if (after_switch const after = std::exchange(self.after, nullptr)) {
+      ACTIVATIONS_TEST_POINT(landed);
       after(self.after_argument, self);
+    }
     return self;
   }
 
@@ -612,6 +621,7 @@ class core {
     runnable* first = nullptr;
     auto const taken = injected_.take_into(self.ring, first, injected_batch_,
                                            std::memory_order::seq_cst);
+    ACTIVATIONS_TEST_POINT(taken);
     if (taken > 1) {
       check_ring(self);
       notify();
@@ -671,6 +681,7 @@ class core {
     }
     bool const was_last =
         searching_.fetch_sub(1, std::memory_order::seq_cst) == 1;
+    ACTIVATIONS_TEST_POINT(search_over);
     bool const gave_up = found == nullptr;
     if (gave_up && (found = pick_here(self)) == nullptr)
       found = steal(self, true);
@@ -694,6 +705,7 @@ class core {
       if (!searching_.compare_exchange_strong(none, 1,
                                               std::memory_order::seq_cst))
         return;
+      ACTIVATIONS_TEST_POINT(waking);
       if (backend_->wake_idle()) return;
       searching_.fetch_sub(1, std::memory_order::seq_cst);
       // Meanwhile one may have gone idle before, and another pushed after it

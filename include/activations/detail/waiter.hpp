@@ -95,6 +95,7 @@ class waiter {
     // E1, E2.  After this, if it did not wait, it is not ours (I2).
     if (state_.exchange(notified, std::memory_order::acq_rel) != waiting)
       return;
+    ACTIVATIONS_TEST_POINT(notified);
     release(who, home);
   }
 
