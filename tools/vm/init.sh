@@ -42,7 +42,8 @@ fail() {
 # alone COMMAND...: with the other processors switched off.  To load or unload
 # the module makes the kernel patch its scheduler, and QEMU 7.2 may keep a
 # translation of the breakpoint that stood there for a moment: another processor
-# then dies of "Oops: int3".
+# then dies of "Oops: int3".  The kernel patches itself while it boots, too, so
+# there is one processor until then (maxcpus=1).
 alone() {
   set_others 0
   "$@"
@@ -61,9 +62,8 @@ while read -r file; do
   insmod "$file" || fail "insmod $file failed"
 done </vm/modules
 
-echo "vm: $(uname -r), $(nproc) CPUs, $(cat /proc/cmdline)"
 if [ -e /lib/activations.ko ]; then
-  if alone insmod /lib/activations.ko; then
+  if insmod /lib/activations.ko; then
     # What a udev rule does elsewhere.
     chgrp activations /dev/activations
     chmod 660 /dev/activations
@@ -71,6 +71,9 @@ if [ -e /lib/activations.ko ]; then
     fail "insmod activations.ko failed"
   fi
 fi
+
+set_others 1
+echo "vm: $(uname -r), $(nproc) CPUs, $(cat /proc/cmdline)"
 
 # shellcheck disable=SC1091
 . /vm/environment
