@@ -9,7 +9,9 @@
  *
  *   info        read-only   activations_info_header, processors, activations
  *   control     read-write  activations_control_header, processors, activations
+ *   grants      read-only   struct activations_image_grants, in the info page
  *   dispatchers read-write  one page each: struct activations_dispatcher
+ *   channels    read-write  one page each: struct activations_channel
  *
  * Both arrays of an area have ACTIVATIONS_IMAGE_DISPATCHERS entries, and entry
  * i belongs to dispatcher i.
@@ -28,6 +30,22 @@
  * argument register, the events in the second, the address of the slot that
  * holds the stopped context (0: none) in the third, and zero in all others.
  * Vector registers and the thread pointer are as the stopped context had them.
+ *
+ * Division of cores.  Until a space asks (REQUEST), dispatchers of all spaces
+ * have their turns on the core that ATTACH named.  From then on cores are
+ * divided equally between all spaces: none gets more than it wants, and what
+ * is left is divided again.  A space that has not asked wants as many as it has
+ * dispatchers on.  With more spaces than cores they have turns again.
+ *   A core that another space is to have is *revoked*: its dispatchers get
+ * REVOKE_SOON and the word REVOKING with a deadline.  A space gives the core
+ * back by letting all its dispatchers there sleep; at the deadline it is taken.
+ * Then the words are PREEMPTED, a stopped dispatcher gets PREEMPTED, and so does
+ * one on a core that is left to the space: it finds in `grants` what is gone.
+ * A dispatcher that was stopped goes on on such a core, in turns with those
+ * there, until it sleeps or its own core comes back.  A core that comes, or
+ * comes back, is told by GRANTED to the dispatchers that have it as their own,
+ * or to any if there is none.  Where all dispatchers of a core sleep for a
+ * while, it is lent to who wants it, and revoked when one of them wakes.
  */
 #ifndef ACTIVATIONS_ABI_IMAGE_H
 #define ACTIVATIONS_ABI_IMAGE_H
@@ -57,6 +75,45 @@
 #define ACTIVATIONS_EVENT_MESSAGE (1u << 10) /* kicked, or a channel has news */
 #define ACTIVATIONS_EVENT_DEVICE \
   (1u << 11) /* `devices`: interrupts that came */
+
+/* Which cores are the space's.  W: kernel, all of it. */
+#define ACTIVATIONS_IMAGE_GRANTS (ACTIVATIONS_IMAGE_INFO + 3136)
+
+struct activations_image_grants {
+  activations_word64 cores;  /* bit i: core i; 0 while there is no division */
+  activations_word64 gained; /* cores granted since the start */
+  activations_word64 lost;   /* cores revoked, given back, or lent */
+  activations_word64 granted_ns; /* core time granted up to since_ns */
+  activations_word64 since_ns;   /* when `cores` changed */
+  activations_word64 wanted;     /* as asked for; 0: never asked */
+};
+
+/*
+ * A channel: a page that two dispatchers, of any spaces, have in common, with
+ * a ring of lines for each direction.  One writes the lines of a ring, the
+ * other reads them.  Line n of a ring is written by storing the words, then
+ * `epoch` = n / LINES + 1 (release); who reads line n waits for that epoch
+ * (acquire).  Before line n + LINES is written, the writer waits until `read`
+ * of the ring is n + 1 or more.
+ */
+#define ACTIVATIONS_IMAGE_CHANNELS 16u
+#define ACTIVATIONS_IMAGE_CHANNEL_LINES 31u
+
+struct activations_channel_line {
+  activations_u64 words[7];
+  activations_word64 epoch;
+};
+
+struct activations_channel_ring {
+  struct activations_channel_line lines[ACTIVATIONS_IMAGE_CHANNEL_LINES];
+  activations_word64 read; /* W: the reader; lines it is done with */
+  activations_u64 reserved[7];
+};
+
+/* Ring e is written by end e. */
+struct activations_channel {
+  struct activations_channel_ring rings[2];
+};
 
 /* What a fault wanted, and what MAP and PROTECT allow; a bit mask. */
 #define ACTIVATIONS_ACCESS_READ 1u
@@ -111,7 +168,8 @@ struct activations_dispatcher {
 /*
  * System calls: number and up to four arguments in registers, one result: a
  * value or a negative errno.  The registers of the first two arguments are
- * lost: a long call stores there how far it came.  Those of enum activations_call keep their numbers
+ * lost: a long call stores there how far it came.  Those of enum
+ * activations_call keep their numbers
  *
  *   ATTACH(i, core)    makes dispatcher i on core; its page says where it
  *                      enters, with GRANTED and disabled
@@ -119,7 +177,8 @@ struct activations_dispatcher {
  *                      TIMER at deadline ns (~0: never).  Returns the pending
  *                      events and clears them; at once if there are any.
  *                      RELEASE makes the processor's word IDLE meanwhile.
- *   REQUEST(n)         cores wanted; returns those granted
+ *   REQUEST(n)         cores wanted, 0: no longer asks; returns those granted
+ *                      now: see `grants`, and GRANTED for what is to come
  *   KICK(i)            upcall MESSAGE on dispatcher i; ends its sleep
  *   SLICE(i, ns)       upcall TIMER each ns while i runs; 0: off
  *   WAKE(i)            as KICK if i sleeps: 1; else 0
@@ -133,17 +192,27 @@ enum activations_image_call {
   ACTIVATIONS_IMAGE_MAP = 34,   /* (address, bytes, access) zeroed memory */
   ACTIVATIONS_IMAGE_UNMAP = 35, /* (address, bytes) */
   ACTIVATIONS_IMAGE_ALIAS = 36, /* (address, of, bytes, access) a second view */
-  ACTIVATIONS_IMAGE_PROTECT = 37, /* (address, bytes, access) */
-  ACTIVATIONS_IMAGE_RESUME = 38,  /* (slot's address) where user mode cannot */
-  ACTIVATIONS_IMAGE_LISTEN = 39,  /* (device) its interrupts come here */
-  ACTIVATIONS_IMAGE_DEVICE = 40,  /* (device, operation, value) */
-  ACTIVATIONS_IMAGE_CHANNEL_CALL = 41, /* (name, end) maps a channel's page */
-  ACTIVATIONS_IMAGE_NULL = 42          /* nothing: its cost is a crossing's */
+  /* (address, bytes, access); access 0: a guard, which nothing is mapped at
+   * until UNMAP. */
+  ACTIVATIONS_IMAGE_PROTECT = 37,
+  ACTIVATIONS_IMAGE_RESUME = 38, /* (slot's address) where user mode cannot */
+  ACTIVATIONS_IMAGE_LISTEN = 39, /* (device) its interrupts come here */
+  ACTIVATIONS_IMAGE_DEVICE = 40, /* (device, operation, value) */
+  /* (n, end) maps channel n at IMAGE_CHANNEL + n * PAGE_BYTES; the caller is
+   * its end, 0 or 1.  EBUSY: another dispatcher is. */
+  ACTIVATIONS_IMAGE_CHANNEL_CALL = 41,
+  ACTIVATIONS_IMAGE_NULL = 42, /* nothing: its cost is a crossing's */
+  /* (n, end) upcall MESSAGE on the other end, or the end of its sleep.
+   * ENOTCONN: there is none, or none any more. */
+  ACTIVATIONS_IMAGE_NOTIFY = 43
 };
 
 ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_dispatcher) <=
                               ACTIVATIONS_IMAGE_PAGE_BYTES,
                           "a dispatcher fits its page");
+ACTIVATIONS_STATIC_ASSERT(sizeof(struct activations_channel) ==
+                              ACTIVATIONS_IMAGE_PAGE_BYTES,
+                          "a channel is a page");
 ACTIVATIONS_STATIC_ASSERT(offsetof(struct activations_dispatcher, slots) % 64 ==
                               0,
                           "save slots begin on a cache line");

@@ -6,8 +6,13 @@
 // kernel.  What is left to do is to sleep when there is no work, and to be
 // woken: RELEASE and KICK.
 //
-// Processor i is dispatcher i + 1; dispatcher 0 runs main and is a plain
-// kernel thread to the runtime.
+// A processor is any dispatcher that no other scheduler has; dispatcher 0 runs
+// main and is a plain kernel thread to the runtime.
+//
+// Cores are asked for as long as the scheduler lives.  Where the kernel takes
+// one for another space, the processor's word says so: at its next scheduling
+// point the owner leaves its work to the others and sleeps until the core is
+// back.  A user thread that is stopped by force goes on on another core.
 //
 // Wake-ups.  An owner that goes idle adds itself to the idle set, looks at the
 // queues once more, and sleeps.  A waker takes it out of the set and kicks it;
@@ -21,6 +26,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -65,31 +71,34 @@ class bare_backend final : public detail::backend {
     core_.attach_backend(*this);
     core_.has_no_watchers();
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
+      auto const dispatcher = take_dispatcher();
       slot& s = slots_[i];
       s.home = this;
       s.self.home = &core_;
-      s.self.index = i + 1;
+      s.self.index = dispatcher;
       s.self.control = &at<activations_activation_control>(
-          control(), activation_offset(), i + 1);
+          control(), activation_offset(), dispatcher);
       s.self.info = &at<activations_activation_info>(
-          info(), info().activation_offset, i + 1);
+          info(), info().activation_offset, dispatcher);
       s.self.lent = &core_.processor_at(i);
       s.self.lent->info = &at<activations_processor_info>(
-          info(), info().processor_offset, i + 1);
+          info(), info().processor_offset, dispatcher);
       s.self.lent->control = &at<activations_processor_control>(
-          control(), control().processor_offset, i + 1);
+          control(), control().processor_offset, dispatcher);
       s.self.lent->index = i;
-      core_.set_activation(i + 1, &s.self);
+      core_.set_activation(dispatcher, &s.self);
     }
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
       running_.fetch_add(1, std::memory_order::relaxed);
-      if (int const error =
-              activations_image_start(i + 1, static_cast<unsigned>(cores[i]),
-                                      &run_dispatcher, &slots_[i]))
+      if (int const error = activations_image_start(
+              slots_[i].self.index, static_cast<unsigned>(cores[i]),
+              &run_dispatcher, &slots_[i]))
         throw_system_error(error, "start a dispatcher");
     }
     while (started_.load(std::memory_order::acquire) < core_.processor_count())
       detail::futex_wait(started_, started_.load(std::memory_order::acquire));
+    // Several schedulers share what the space is granted.
+    request(static_cast<int>(core_.processor_count()));
   }
 
   // Requires: nothing is left to run.
@@ -101,13 +110,23 @@ class bare_backend final : public detail::backend {
       if (left == 0) break;
       detail::futex_wait(running_, left);
     }
+    request(-static_cast<int>(core_.processor_count()));
+    for (std::uint32_t i = 0; i < core_.processor_count(); ++i)
+      dispatchers_taken_.fetch_and(~(1u << slots_[i].self.index),
+                                   std::memory_order::release);
   }
 
   // ---- detail::backend ---------------------------------------------------
 
-  // A processor is never taken while its activation runs.
-  bool reclaim(detail::activation&) noexcept override { return true; }
-  bool park(detail::activation&) noexcept override {
+  // Only the kernel gives a core back.
+  bool reclaim(detail::activation& self) noexcept override {
+    return self.owns_processor();
+  }
+  bool park(detail::activation& self) noexcept override {
+    // What woke us to look for work has to wake somebody else.
+    if (core_.has_work()) core_.notify();
+    while (!core_.has_ended() && !self.owns_processor())
+      call(ACTIVATIONS_CALL_PARK, ~std::uint64_t{0});
     return !core_.has_ended();
   }
 
@@ -210,8 +229,30 @@ class bare_backend final : public detail::backend {
   static long call(std::uint64_t number, std::uint64_t argument) noexcept {
     return activations_image_call(number, argument, 0, 0);
   }
-  static void kick(std::uint32_t processor) noexcept {
-    call(ACTIVATIONS_CALL_KICK, processor + 1);
+  void kick(std::uint32_t processor) noexcept {
+    call(ACTIVATIONS_CALL_KICK, slots_[processor].self.index);
+  }
+
+  // Of this space.  W: any scheduler.  0 runs main.
+  static inline std::atomic<std::uint32_t> dispatchers_taken_{1};
+  static inline std::atomic<int> requested_{0};
+
+  static std::uint32_t take_dispatcher() {
+    auto seen = dispatchers_taken_.load(std::memory_order::relaxed);
+    for (;;) {
+      auto const index = static_cast<std::uint32_t>(std::countr_one(seen));
+      if (index >= ACTIVATIONS_IMAGE_DISPATCHERS)
+        throw_system_error(EAGAIN, "use more processors on the image");
+      // Acquire: whoever had it has left it.
+      if (dispatchers_taken_.compare_exchange_weak(seen, seen | 1u << index,
+                                                   std::memory_order::acquire))
+        return index;
+    }
+  }
+  static void request(int more) noexcept {
+    auto const all =
+        requested_.fetch_add(more, std::memory_order::relaxed) + more;
+    call(ACTIVATIONS_CALL_REQUEST, static_cast<std::uint64_t>(all));
   }
 
   static void run_dispatcher(void* argument) {

@@ -286,10 +286,10 @@ class scheduler {
 #else
   void start(scheduler_options const& options, std::vector<int> const& cpus) {
     auto const processors = static_cast<std::uint32_t>(cpus.size());
-    // One activation on each processor; number 0 is the program's first
-    // dispatcher, which is none.
+    // One activation on each processor, with the number of its dispatcher.
     runtime_ = std::make_unique<detail::runtime>(
-        processors, processors + 1, options.stack_bytes, options.model);
+        processors, ACTIVATIONS_IMAGE_DISPATCHERS, options.stack_bytes,
+        options.model);
     bare_ = std::make_unique<bare_backend>(*runtime_, cpus, options.slice);
   }
 #endif

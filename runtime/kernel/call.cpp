@@ -20,10 +20,9 @@ constexpr u64 most_text = 1024;
   registers.set_result(static_cast<u64>(result));
   // What the call itself caused here is due now.
   dispatcher& d = *here.current;
-  if (d.events == 0 && d.state == dispatcher_state::ready)
+  if (d.events == 0 && may_run(here, d) && here.current_moves == 0)
     machine::resume(registers);
   d.saved = registers;
-  if (d.state != dispatcher_state::ready) dispatch(here);
   resume_current(here);
 }
 
@@ -159,7 +158,7 @@ long call_alias(core& here, space& home, machine::frame& registers) {
            is_due ? pending | ACTIVATIONS_EVENT_TIMER : pending);
   }
   caller.saved = registers;
-  caller.state = dispatcher_state::sleeping;
+  caller.become(dispatcher_state::sleeping);
   caller.deadline_ns = deadline;
   dispatch(here);
 }
@@ -168,7 +167,7 @@ long call_alias(core& here, space& home, machine::frame& registers) {
 dispatcher* named(space& home, u64 index) {
   if (index >= most_dispatchers) return nullptr;
   dispatcher& d = home.dispatchers[index];
-  return d.state == dispatcher_state::unused ? nullptr : &d;
+  return d.is(dispatcher_state::unused) ? nullptr : &d;
 }
 
 long call_slice(space& home, dispatcher& caller, u64 index, u64 ns) {
@@ -220,6 +219,12 @@ long call_device(dispatcher&, u64 device, u64 operation) {
       sleep(here, caller, registers, false);
     case ACTIVATIONS_CALL_RELEASE:
       sleep(here, caller, registers, true);
+    case ACTIVATIONS_CALL_REQUEST:
+      send(here, 0,
+           {message_kind::request,
+            static_cast<u32>(argument(0) < 64 ? argument(0) : 64), &home});
+      result = count_bits(home.grants->cores.load(std::memory_order::relaxed));
+      break;
     case ACTIVATIONS_CALL_KICK:
       result = -EINVAL;
       if (dispatcher* const to = named(home, argument(0))) {

@@ -20,6 +20,9 @@ core& this_core() {
 
 namespace {
 
+// A core with nothing to run for so long may be lent.
+constexpr u64 idle_ns = 5'000'000;
+
 // How long one of several dispatchers has a core.
 constexpr u64 turn_ns = 10'000'000;
 
@@ -66,10 +69,14 @@ void arm_timer(core& here, dispatcher const* next) {
   unsigned ready = 0;
   for (unsigned i = 0; i < here.dispatcher_count; ++i) {
     dispatcher const& d = *here.dispatchers[i];
-    if (d.state == dispatcher_state::ready) ++ready;
-    if (d.state == dispatcher_state::sleeping && d.deadline_ns < earliest)
+    if (may_run(here, d)) ++ready;
+    if (d.is(dispatcher_state::sleeping) && d.deadline_ns < earliest)
       earliest = d.deadline_ns;
   }
+  if (here.is_revoked && here.revoked_ns < earliest) earliest = here.revoked_ns;
+  if (here.idle_since_ns != 0 && !here.is_lent &&
+      here.idle_since_ns + idle_ns < earliest)
+    earliest = here.idle_since_ns + idle_ns;
   if (next != nullptr) {
     if (next->slice_ns != 0 && next->slice_ends_ns < earliest)
       earliest = next->slice_ends_ns;
@@ -102,8 +109,14 @@ void expire(core& here) {
   u64 const now = machine::now_ns();
   for (unsigned i = 0; i < here.dispatcher_count; ++i) {
     dispatcher& d = *here.dispatchers[i];
-    if (d.state == dispatcher_state::sleeping && d.deadline_ns <= now)
-      wake(d, ACTIVATIONS_EVENT_TIMER);
+    if (d.is(dispatcher_state::sleeping) && d.deadline_ns <= now)
+      wake(here, d, ACTIVATIONS_EVENT_TIMER);
+  }
+  if (here.is_revoked && here.revoked_ns <= now) change_owner(here);
+  if (here.idle_since_ns != 0 && !here.is_lent &&
+      here.idle_since_ns + idle_ns <= now) {
+    here.is_lent = true;
+    send(here, 0, {message_kind::idle, here.index, nullptr});
   }
   dispatcher* const d = here.current;
   if (d != nullptr && d->slice_ns != 0 && d->slice_ends_ns <= now) {
@@ -114,8 +127,7 @@ void expire(core& here) {
 
 bool others_wait(core& here, dispatcher const& but) {
   for (unsigned i = 0; i < here.dispatcher_count; ++i)
-    if (here.dispatchers[i] != &but &&
-        here.dispatchers[i]->state == dispatcher_state::ready)
+    if (here.dispatchers[i] != &but && may_run(here, *here.dispatchers[i]))
       return true;
   return false;
 }
@@ -169,7 +181,11 @@ void handle_interrupt(core& here, machine::stop const& why) {
 }  // namespace
 
 [[noreturn]] void resume_current(core& here) {
-  run(here, *here.current);
+  dispatcher& d = *here.current;
+  if (may_run(here, d) && here.current_moves == 0) run(here, d);
+  if (!may_run(here, d) && d.is(dispatcher_state::ready))
+    deliver(d);  // taken off its core
+  dispatch(here);
 }
 
 [[noreturn]] void stopped(machine::frame& registers, machine::stop const& why) {
@@ -178,37 +194,38 @@ void handle_interrupt(core& here, machine::stop const& why) {
   if (why.why == machine::cause::call) handle_call(here, d, registers);
   if (why.why == machine::cause::fault || why.why == machine::cause::trap)
     handle_exception(here, d, registers, why);
-  handle_interrupt(here, why);
-  if (d.state != dispatcher_state::ready) {  // ended, or taken off its core
-    d.saved = registers;
-    dispatch(here);
-  }
-  bool const yields =
-      machine::now_ns() >= here.turn_ends_ns && others_wait(here, d);
-  if (d.events == 0 && !yields) {
-    arm_timer(here, &d);
-    machine::resume(registers);
-  }
   d.saved = registers;
-  if (!yields) run(here, d);
+  handle_interrupt(here, why);
+  if (!may_run(here, d) || here.current_moves != 0 ||
+      machine::now_ns() < here.turn_ends_ns || !others_wait(here, d))
+    resume_current(here);
   d.events |= ACTIVATIONS_EVENT_PREEMPTED;
   deliver(d);
   dispatch(here);
 }
 
 [[noreturn]] void dispatch(core& here) {
+  move_current(here);
   for (;;) {
+    bool const has_work = here.owner != nullptr && has_ready(here, *here.owner);
+    if (here.is_revoked && !has_work) change_owner(here);
+    if (here.is_lent && has_work) {
+      here.is_lent = false;
+      send(here, 0, {message_kind::busy, here.index, nullptr});
+    }
     for (unsigned n = 0; n < here.dispatcher_count; ++n) {
       unsigned const i = (here.turn + n) % here.dispatcher_count;
       dispatcher& d = *here.dispatchers[i];
-      if (d.state != dispatcher_state::ready) continue;
+      if (!may_run(here, d)) continue;
       here.turn = i + 1;
+      here.idle_since_ns = 0;
       u64 const now = machine::now_ns();
       here.turn_ends_ns = now + turn_ns;
       if (d.slice_ns != 0) d.slice_ends_ns = now + d.slice_ns;
       run(here, d);
     }
-    here.current = nullptr;
+    if (here.owner != nullptr && here.idle_since_ns == 0)
+      here.idle_since_ns = machine::now_ns();
     arm_timer(here, nullptr);
     handle_interrupt(here, machine::wait());
   }

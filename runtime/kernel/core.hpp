@@ -21,6 +21,7 @@ struct frame;
 namespace kernel {
 
 struct dispatcher;
+struct space;
 
 inline constexpr unsigned most_dispatchers_on_core = 32;
 
@@ -33,6 +34,14 @@ struct core {
   unsigned dispatcher_count;
   unsigned turn;     // where round-robin goes on
   u64 turn_ends_ns;  // when others may run
+  // Division of cores, see division.cpp.
+  space* owner;       // whose dispatchers alone run here; null: all
+  space* next_owner;  // if it is being revoked
+  bool is_revoked;
+  bool is_lent;  // core 0 knows that there is nothing to run
+  u64 revoked_ns;
+  u64 idle_since_ns;  // 0: something runs
+  u32 current_moves;  // 1 + the core that `current` is to go to; 0: stays
   frame_pool frames;
 };
 

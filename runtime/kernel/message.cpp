@@ -28,11 +28,7 @@ void handle(core& here, message const& m) {
     case message_kind::none:
       return;
     case message_kind::adopt:
-      if (here.dispatcher_count == most_dispatchers_on_core)
-        panic("too many dispatchers on one core");
-      here.dispatchers[here.dispatcher_count++] =
-          static_cast<dispatcher*>(m.about);
-      return;
+      return adopt(here, *static_cast<dispatcher*>(m.about));
     case message_kind::wake:
       return take_notice(here, *static_cast<dispatcher*>(m.about));
     case message_kind::flush:
@@ -43,8 +39,22 @@ void handle(core& here, message const& m) {
     case message_kind::drop:
       return drop_space(here, *static_cast<space*>(m.about));
     case message_kind::dropped:
-    case message_kind::ended:
       return space_dropped(here, *static_cast<space*>(m.about));
+    case message_kind::request:
+      return divide_request(here, *static_cast<space*>(m.about), m.value);
+    case message_kind::assigned:
+      return divide_assigned(here, static_cast<space*>(m.about), m.value);
+    case message_kind::idle:
+    case message_kind::busy:
+      return divide_idle(here, m.value, m.kind == message_kind::idle);
+    case message_kind::stranded:
+      return divide_stranded(here, *static_cast<dispatcher*>(m.about));
+    case message_kind::arrived:
+      return divide_arrived(here, *static_cast<dispatcher*>(m.about));
+    case message_kind::assign:
+      return assign_core(here, static_cast<space*>(m.about));
+    case message_kind::move:
+      return move_dispatcher(here, *static_cast<dispatcher*>(m.about), m.value);
     case message_kind::stop:
       for (;;) (void)machine::wait();
   }

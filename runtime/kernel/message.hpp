@@ -21,8 +21,17 @@ enum class message_kind : u32 {
   flush,    // a space's tables have less in them: forget translations
   drop,     // a space ended: forget its dispatchers
   dropped,  // the answer
-  ended,    // to core 0: a space is gone altogether
-  stop      // the machine panics
+  stop,     // the machine panics
+  // Division of cores (division.cpp).  To core 0, about
+  request,   // a space: it wants `value` cores
+  assigned,  // a space: core `value` is its own now
+  idle,      // core `value` has nothing to run
+  busy,      // core `value` has something again
+  stranded,  // a dispatcher: woken on a core that is not its space's
+  arrived,   // a dispatcher: is on core `value`
+  // From core 0:
+  assign,  // a space: your core is to be its own
+  move     // a dispatcher of yours: to core `value`
 };
 
 struct message {

@@ -41,8 +41,8 @@ constexpr unsigned read_write =
 constexpr u32 processors_at = 64;
 constexpr u32 activations_at =
     processors_at + 64 * ACTIVATIONS_IMAGE_DISPATCHERS;
-static_assert(activations_at + 128 * ACTIVATIONS_IMAGE_DISPATCHERS <=
-              page_bytes);
+static_assert(activations_at + 128 * ACTIVATIONS_IMAGE_DISPATCHERS ==
+              ACTIVATIONS_IMAGE_GRANTS - ACTIVATIONS_IMAGE_INFO);
 
 bool make_areas(space& home, frame_pool& frames) {
   void* const info = map_page(home, frames, ACTIVATIONS_IMAGE_INFO, read_only);
@@ -51,6 +51,8 @@ bool make_areas(space& home, frame_pool& frames) {
   if (info == nullptr || control == nullptr) return false;
   home.info = static_cast<activations_info_header*>(info);
   home.control = static_cast<activations_control_header*>(control);
+  home.grants = at<activations_image_grants>(
+      info, ACTIVATIONS_IMAGE_GRANTS - ACTIVATIONS_IMAGE_INFO);
   home.info->magic = home.control->magic = ACTIVATIONS_ABI_MAGIC;
   home.info->version = home.control->version = ACTIVATIONS_ABI_VERSION;
   home.info->bytes = home.control->bytes = page_bytes;
@@ -71,7 +73,7 @@ bool make_areas(space& home, frame_pool& frames) {
     dispatcher& d = home.dispatchers[i];
     d.home = &home;
     d.index = i;
-    d.state = dispatcher_state::unused;
+    d.become(dispatcher_state::unused);
     d.notice.store(0, std::memory_order::relaxed);
     d.page = static_cast<activations_dispatcher*>(page);
     d.processor = at<activations_processor_info>(info, processors_at + 64 * i);
@@ -183,6 +185,8 @@ space* load(core& here, char const* name, char const* arguments,
   home.is_used = true;
   home.index = static_cast<unsigned>(made - spaces);
   home.most_frames = ~u64{0};
+  home.wanted = 0;
+  home.limit = most_cores;
   home.frame_count = 0;
   home.status = 0;
   home.is_ending.store(0, std::memory_order::relaxed);
@@ -212,12 +216,13 @@ long attach(core& here, space& home, unsigned index, unsigned core_index) {
   if (index >= most_dispatchers || core_index >= core_count) return -EINVAL;
   dispatcher& d = home.dispatchers[index];
   home.lock.lock();
-  bool const is_taken = d.state != dispatcher_state::unused ||
+  bool const is_taken = !d.is(dispatcher_state::unused) ||
                         home.is_ending.load(std::memory_order::relaxed) != 0;
-  if (!is_taken) d.state = dispatcher_state::ready;
+  if (!is_taken) d.become(dispatcher_state::ready);
   home.lock.unlock();
   if (is_taken) return -EBUSY;
-  d.core_index = core_index;
+  d.own_core = core_index;
+  d.core_index.store(core_index, std::memory_order::relaxed);
   d.page->core = core_index;
   d.deadline_ns = never;
   d.slice_ns = 0;
@@ -240,34 +245,51 @@ long attach(core& here, space& home, unsigned index, unsigned core_index) {
 
 void notify(core& here, dispatcher& to, u32 events) {
   if (to.notice.fetch_or(events, std::memory_order::acq_rel) == 0)
-    send(here, to.core_index, {message_kind::wake, 0, &to});
+    send(here, to.core_index.load(std::memory_order::acquire),
+         {message_kind::wake, 0, &to});
 }
 
-void take_notice(core&, dispatcher& owned) {
+void take_notice(core& here, dispatcher& owned) {
+  // Moved meanwhile: whoever moved it has done so before it said where.
+  unsigned const at = owned.core_index.load(std::memory_order::acquire);
+  if (at != here.index) return send(here, at, {message_kind::wake, 0, &owned});
   u32 const events = owned.notice.exchange(0, std::memory_order::acq_rel);
-  if (events == 0 || owned.state == dispatcher_state::unused) return;
-  if (owned.state == dispatcher_state::sleeping)
-    wake(owned, events);
+  if (events == 0 || owned.is(dispatcher_state::unused)) return;
+  if (owned.is(dispatcher_state::sleeping))
+    wake(here, owned, events);
   else
     owned.events |= events;
 }
 
-void wake(dispatcher& sleeping, u32 events) {
+void wake(core& here, dispatcher& sleeping, u32 events) {
   become_running(sleeping);
-  sleeping.state = dispatcher_state::ready;
+  sleeping.become(dispatcher_state::ready);
+  // On a core that is nobody's it may run, but would like to have it.
+  if (here.owner != sleeping.home &&
+      (here.owner != nullptr ||
+       sleeping.home->grants->wanted.load(std::memory_order::relaxed) != 0))
+    send(here, 0, {message_kind::stranded, 0, &sleeping});
   sleeping.saved.set_result(events | sleeping.control->pending.exchange(
                                          0, std::memory_order::relaxed));
 }
 
 // The word of an idle processor, whoever is first; true: the caller.
 bool become_running(dispatcher& d) {
+  if (!change_word(d, 1u << ACTIVATIONS_PROCESSOR_IDLE,
+                   ACTIVATIONS_PROCESSOR_RUNNING))
+    return false;
+  d.home->info->idle_count.fetch_sub(1, std::memory_order::seq_cst);
+  return true;
+}
+
+bool change_word(dispatcher& d, u32 from, activations_processor_state to) {
   auto& word = d.processor->word;
   auto seen = word.load(std::memory_order::acquire);
-  while ((seen & ACTIVATIONS_WORD_STATE_MASK) == ACTIVATIONS_PROCESSOR_IDLE)
-    if (word.compare_exchange_weak(
-            seen, next_word(seen, ACTIVATIONS_PROCESSOR_RUNNING, d.index),
-            std::memory_order::acq_rel)) {
-      d.home->info->idle_count.fetch_sub(1, std::memory_order::seq_cst);
+  while ((from >> (seen & ACTIVATIONS_WORD_STATE_MASK) & 1) != 0)
+    if (word.compare_exchange_weak(seen, next_word(seen, to, d.index),
+                                   std::memory_order::acq_rel)) {
+      d.processor->since_ns.store(machine::now_ns(),
+                                  std::memory_order::relaxed);
       return true;
     }
   return false;
@@ -278,21 +300,45 @@ void become_idle(dispatcher& d) {
   d.home->info->idle_count.fetch_add(1, std::memory_order::seq_cst);
 }
 
-long detach(core& here, dispatcher& caller) {
+void adopt(core& here, dispatcher& comes) {
+  if (comes.home->is_ending.load(std::memory_order::acquire) != 0)
+    return comes.become(dispatcher_state::unused);
+  if (here.dispatcher_count == most_dispatchers_on_core)
+    panic("too many dispatchers on one core");
+  here.dispatchers[here.dispatcher_count++] = &comes;
+  comes.page->core = here.index;
+  bool const is_guest = comes.own_core != here.index;
+  if (is_guest)
+    change_word(comes, 1u << ACTIVATIONS_PROCESSOR_RUNNING,
+                ACTIVATIONS_PROCESSOR_PREEMPTED);
+  else if (here.owner == nullptr || here.owner == comes.home)
+    grant(here, comes);
+  // The core that it was to go to may not be the right one any more.
+  if (is_guest) send(here, 0, {message_kind::arrived, here.index, &comes});
+  if (comes.is(dispatcher_state::ready) && !may_run(here, comes))
+    send(here, 0, {message_kind::stranded, 0, &comes});
+}
+
+void leave_core(core& here, dispatcher& goes) {
   unsigned kept = 0;
   for (unsigned i = 0; i < here.dispatcher_count; ++i)
-    if (here.dispatchers[i] != &caller)
+    if (here.dispatchers[i] != &goes)
       here.dispatchers[kept++] = here.dispatchers[i];
   here.dispatcher_count = kept;
+  here.turn = 0;
+  if (here.loaded != &goes) return;
+  machine::save_state(goes.switched);
+  // Its tables may go on in use.
+  machine::use_tables(machine::kernel_root());
+  here.loaded = nullptr;
+}
+
+long detach(core& here, dispatcher& caller) {
+  leave_core(here, caller);
   set_word(caller, ACTIVATIONS_PROCESSOR_OFFLINE);
   caller.info->state.store(ACTIVATIONS_ACTIVATION_UNUSED,
                            std::memory_order::release);
-  if (here.loaded == &caller) {
-    // Its tables may go on in use; its registers are nobody's.
-    machine::use_tables(machine::kernel_root());
-    here.loaded = nullptr;
-  }
-  caller.state = dispatcher_state::unused;
+  caller.become(dispatcher_state::unused);
   return 0;
 }
 
@@ -314,10 +360,16 @@ void drop_space(core& here, space& home) {
     if (d->home != &home)
       here.dispatchers[kept++] = d;
     else
-      d->state = dispatcher_state::unused;
+      d->become(dispatcher_state::unused);
   }
   here.dispatcher_count = kept;
   here.turn = 0;
+  if (here.next_owner == &home) here.next_owner = nullptr;
+  if (here.owner == &home) {
+    here.owner = here.next_owner = nullptr;
+    here.is_revoked = here.is_lent = false;
+    here.idle_since_ns = 0;
+  }
   if (here.loaded != nullptr && here.loaded->home == &home) {
     machine::use_tables(machine::kernel_root());
     here.loaded = nullptr;
@@ -328,6 +380,7 @@ void drop_space(core& here, space& home) {
 void space_dropped(core& here, space& home) {
   if (home.drops_left.fetch_sub(1, std::memory_order::acq_rel) != 1) return;
   device_forget(home);
+  divide_ended(here, home);
   home.tables.clear(here.frames);
   home.is_used = false;
   print("space ");
@@ -361,10 +414,10 @@ void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
 void flush_others(core& here, space& home) {
   bool told[most_cores] = {};
   for (auto const& d : home.dispatchers)
-    if (d.state != dispatcher_state::unused && d.core_index != here.index &&
-        !told[d.core_index]) {
-      told[d.core_index] = true;
-      send(here, d.core_index, {message_kind::flush, 0, &home});
+    if (unsigned const at = d.core_index.load(std::memory_order::acquire);
+        !d.is(dispatcher_state::unused) && at != here.index && !told[at]) {
+      told[at] = true;
+      send(here, at, {message_kind::flush, 0, &home});
     }
 }
 

@@ -35,12 +35,20 @@ struct space;
 
 enum class dispatcher_state : u32 { unused, ready, sleeping, suspended };
 
-// Belongs to its core, but for `notice`.
+// Belongs to its core, but for `notice` and `core_index`.
 struct dispatcher {
   space* home;
-  unsigned index;       // in its space
-  unsigned core_index;  // where it runs
-  dispatcher_state state;
+  unsigned index;     // in its space
+  unsigned own_core;  // as ATTACH said
+  // Where it is: changed there, when it moves.
+  std::atomic<unsigned> core_index;
+  std::atomic<dispatcher_state> state;  // others look
+  [[nodiscard]] bool is(dispatcher_state what) const {
+    return state.load(std::memory_order::relaxed) == what;
+  }
+  void become(dispatcher_state what) {
+    state.store(what, std::memory_order::relaxed);
+  }
   // How it goes on: by an upcall with `events`, or from `saved`.
   bool enters;
   u32 events;
@@ -71,6 +79,11 @@ struct space {
   dispatcher dispatchers[most_dispatchers];
   activations_info_header* info;
   activations_control_header* control;
+  activations_image_grants* grants;
+  // Core 0's: cores asked for, 0 for never; and how many it can use while
+  // some have nothing to run.
+  u32 wanted;
+  u32 limit;
   std::atomic<u32> is_ending;
   std::atomic<u32> drops_left;
   int status;
@@ -102,14 +115,20 @@ void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
 // On one core: forgets the space's dispatchers.
 void drop_space(core& here, space& home);
 void space_dropped(core& here, space& home);  // on core 0
+// On one core: a dispatcher comes, or goes.
+void adopt(core& here, dispatcher& comes);
+void leave_core(core& here, dispatcher& goes);
 
 // Events for a dispatcher of any core.
 void notify(core& here, dispatcher& to, u32 events);
 void take_notice(core& here, dispatcher& owned);
 // On its own core.
-void wake(dispatcher& sleeping, u32 events);
+void wake(core& here, dispatcher& sleeping, u32 events);
 
-// The processor's word: idle to running (true: the caller changed it), and
+// The processor's word, if it is in one of the states of the mask `from`; bit
+// 1 << s for state s.  True: it was, and is now in `to`.
+bool change_word(dispatcher& d, u32 from, activations_processor_state to);
+// The same: idle to running (true: the caller changed it), and
 // running to idle.
 bool become_running(dispatcher& d);
 void become_idle(dispatcher& owned);
@@ -118,6 +137,25 @@ inline u64 next_word(u64 seen, u64 state, u64 owner) {
   return tag << ACTIVATIONS_WORD_TAG_SHIFT |
          owner << ACTIVATIONS_WORD_OWNER_SHIFT | state;
 }
+
+// division.cpp, on core 0
+void divide_request(core& here, space& asking, u32 wanted);
+void divide_assigned(core& here, space* owner, unsigned core_index);
+void divide_idle(core& here, unsigned core_index, bool is_idle);
+void divide_stranded(core& here, dispatcher& woken);
+void divide_arrived(core& here, dispatcher& moved);
+void divide_ended(core& here, space& home);
+// On the core that is divided.
+void assign_core(core& here, space* to);
+void change_owner(core& here);
+void grant(core& here, dispatcher& d);
+void move_dispatcher(core& here, dispatcher& d, unsigned to);
+void move_current(core& here);  // if it is to go: here.current is null then
+inline bool may_run(core const& here, dispatcher const& d) {
+  return d.is(dispatcher_state::ready) &&
+         (here.owner == nullptr || here.owner == d.home);
+}
+bool has_ready(core const& here, space const& home);
 
 // device.cpp
 void device_came(core& here, u32 device);

@@ -18,6 +18,13 @@ inline constexpr u64 kernel_stack_bytes = 16 * 1024;
 inline constexpr unsigned most_cores = 8;
 inline constexpr u64 never = ~u64{0};
 
+// Not the compiler's, which calls a library for it on some targets.
+inline unsigned count_bits(u64 mask) {
+  unsigned count = 0;
+  for (; mask != 0; mask &= mask - 1) ++count;
+  return count;
+}
+
 // Found by the target before kernel::main.
 struct machine_description {
   struct range {
