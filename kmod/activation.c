@@ -9,6 +9,7 @@
 #include <linux/nospec.h>
 #include <linux/pid.h>
 #include <linux/sched/jobctl.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
 #include <asm/special_insns.h>
@@ -18,6 +19,7 @@
 #include "activation.h"
 #include "compat/hrtimer.h"
 #include "compat/sched.h"
+#include "compat/wake.h"
 #include "processor.h"
 #include "trace.h"
 
@@ -40,24 +42,51 @@ static struct preempt_ops actv_preempt_ops = {
  * reads it inside a read-side section may wake it.  Every sleep here is a loop
  * over a token, so a wake-up too many does no harm.
  */
-void actv_wake(struct actv_activation *a)
+static void actv_wake_with(struct actv_activation *a, int flags)
 {
 	struct task_struct *task;
 
 	rcu_read_lock();
 	task = READ_ONCE(a->task);
 	if (task)
-		wake_up_process(task);
+		actv_wake_task(task, flags);
 	rcu_read_unlock();
 }
 
+void actv_wake(struct actv_activation *a)
+{
+	actv_wake_with(a, 0);
+}
+
+/*
+ * The successor of the activation that has just left this CPU, or of an
+ * interrupt.  With nothing else to run here, it takes the very place of who
+ * left: anywhere else it would disturb another processor's owner.
+ */
 static void actv_wake_work(struct irq_work *work)
 {
 	struct actv_activation *a =
 		container_of(work, struct actv_activation, wake_work);
 
 	if (READ_ONCE(a->token))
-		actv_wake(a);
+		actv_wake_with(a, is_idle_task(current) ? ACTV_WAKE_HERE : 0);
+}
+
+/*
+ * The successor of current, which sleeps next: it takes its place, or, where
+ * others wait for this CPU as well, the scheduler balances as if current were
+ * gone.  Current's state is that of a sleeper already, and interrupts are off:
+ * so the successor does not preempt it on its way to schedule(), which would
+ * cost a switch more.
+ */
+static void actv_wake_successor(struct actv_activation *to)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	actv_wake_with(to, ACTV_WAKE_SYNC |
+			   (single_task_running() ? ACTV_WAKE_HERE : 0));
+	local_irq_restore(flags);
 }
 
 /* Context: process; the slot stays its own until the space is closed. */
@@ -325,16 +354,53 @@ static void actv_sample_cause(struct actv_activation *a)
 }
 
 /*
+ * The activation that a thread is, from outside.  Only the thread itself changes
+ * the list: it holds still while the thread is on this run queue, whose lock is
+ * held, and does not run.
+ */
+static struct actv_activation *actv_of(struct task_struct *task)
+{
+	struct preempt_notifier *notifier;
+
+	hlist_for_each_entry(notifier, &task->preempt_notifiers, link)
+		if (notifier->ops == &actv_preempt_ops)
+			return container_of(notifier, struct actv_activation,
+					    notifier);
+	return NULL;
+}
+
+/*
+ * Does this CPU turn to a thread of the space that is back from its own block and
+ * has no processor?  It would have to be stopped to let a spare run, which would
+ * switch to it in the end: three switches, where none but this is needed.  Not
+ * one that is on its way to stop already; and after a few a spare gets its turn,
+ * since what waits in the program's queues was there before them.
+ * Context: space->lock, under the run-queue lock.
+ */
+static struct actv_activation *actv_find_returner(struct actv_processor *v,
+						  struct task_struct *next)
+{
+	struct actv_activation *to = actv_of(next);
+
+	if (!to || to->space != v->space || to->state != ACTV_BLOCKED ||
+	    to->redirected || v->returners >= ACTV_RETURNERS_MAX)
+		return NULL;
+	return to;
+}
+
+/*
  * Current blocks, outside this module.  The heart of it all: its processor goes
- * to a spare if work is known to wait, else it is kept, idle.
+ * to a returner that runs here next, or to a spare if work is known to wait, else
+ * it is kept, idle.
  *
  * Context: run-queue lock held, interrupts off.
  * Return: whom to wake, by irq_work.
  */
-static struct actv_activation *actv_block(struct actv_activation *a, u64 now)
+static struct actv_activation *actv_block(struct actv_activation *a,
+					  struct task_struct *next, u64 now)
 {
 	struct actv_space *s = a->space;
-	struct actv_activation *to = NULL;
+	struct actv_activation *returner, *to = NULL;
 	struct actv_processor *v;
 
 	actv_lock(s);
@@ -352,6 +418,14 @@ static struct actv_activation *actv_block(struct actv_activation *a, u64 now)
 	}
 	v = a->processor;
 	actv_sample_cause(a);
+	returner = actv_find_returner(v, next);
+	if (returner) {
+		actv_grant_returner(v, returner, now);
+		trace_activations_block(s->tgid, v->index, a->index,
+					returner->index, a->info->cause.kind,
+					a->info->cause.number);
+		goto out;
+	}
 	if (!s->stopped_count && !actv_work_waiting(s)) {
 		actv_keep(v, now);
 		if (actv_work_waiting(s)) {
@@ -405,7 +479,7 @@ static void actv_sched_out(struct preempt_notifier *notifier,
 				  actv_now());
 		return;
 	}
-	to = actv_block(a, actv_now());
+	to = actv_block(a, next, actv_now());
 	if (to)
 		irq_work_queue(&to->wake_work);
 }
@@ -454,24 +528,28 @@ static void actv_sched_in(struct preempt_notifier *notifier, int cpu)
 /**
  * actv_sleep - sleeps until dispatched
  * @a: current, a spare, stopped, or an idler
+ * @to: who was dispatched in its place and is not awake yet, or NULL
  *
  * Return: true, and the token is taken; false if a signal came first: the caller
  * then looks at the token under the lock, since it may have come meanwhile.
  */
-bool actv_sleep(struct actv_activation *a)
+bool actv_sleep(struct actv_activation *a, struct actv_activation *to)
 {
 	bool dispatched;
 
 	/* Before the state is set: from there on sched_out sees a block. */
 	WRITE_ONCE(a->parking, true);
 	a->scheduled_in = false;
+	set_current_state(TASK_INTERRUPTIBLE);
+	if (to)
+		actv_wake_successor(to);
 	for (;;) {
-		set_current_state(TASK_INTERRUPTIBLE);
 		/* Pairs with the release in actv_dispatch(). */
 		dispatched = smp_load_acquire(&a->token);
 		if (dispatched || signal_pending(current))
 			break;
 		schedule();
+		set_current_state(TASK_INTERRUPTIBLE);
 	}
 	__set_current_state(TASK_RUNNING);
 	WRITE_ONCE(a->parking, false);
@@ -633,14 +711,15 @@ static bool actv_ends(struct actv_activation *a)
 }
 
 /* The sleep of PARK, SWITCH_TO and RELEASE. */
-static long actv_sleep_idle(struct actv_activation *a)
+static long actv_sleep_idle(struct actv_activation *a,
+			    struct actv_activation *to)
 {
 	struct actv_space *s = a->space;
 	u64 now;
 	long result = 0;
 	unsigned long flags;
 
-	if (actv_sleep(a)) {
+	if (actv_sleep(a, to)) {
 		actv_after_sleep(a);
 		return 0;
 	}
@@ -715,7 +794,7 @@ long actv_park(struct actv_activation *a)
 		actv_on_cpu(a);
 		return 0;
 	}
-	return actv_sleep_idle(a);
+	return actv_sleep_idle(a, NULL);
 }
 
 /**
@@ -762,8 +841,10 @@ long actv_switch_to(struct actv_activation *a, u32 index)
 	else
 		actv_spare_in(a, now);
 	actv_unlock_irqrestore(s, flags);
+	if (!ends)
+		return actv_sleep_idle(a, to);
 	actv_wake(to);
-	return ends ? 0 : actv_sleep_idle(a);
+	return 0;
 }
 
 /**
@@ -816,7 +897,7 @@ long actv_release(struct actv_activation *a, u64 deadline_ns)
 		actv_on_cpu(a);
 		return result;
 	}
-	return actv_sleep_idle(a);
+	return actv_sleep_idle(a, NULL);
 }
 
 /**
@@ -858,9 +939,9 @@ long actv_stop(struct actv_activation *a)
 		stopped = true;
 	}
 	actv_unlock_irqrestore(s, flags);
-	if (to)
+	if (to && !stopped)
 		actv_wake(to);
-	if (stopped && !actv_sleep(a)) {
+	if (stopped && !actv_sleep(a, to)) {
 		actv_lock_irqsave(s, flags);
 		if (a->token) {
 			a->token = false;

@@ -162,7 +162,7 @@ void actv_set_state(struct actv_activation *a, enum actv_state state,
 void actv_spare_in(struct actv_activation *a, u64 now);
 void actv_stopped_in(struct actv_activation *a, u32 published, u64 now);
 void actv_list_out(struct actv_activation *a);
-bool actv_sleep(struct actv_activation *a);
+bool actv_sleep(struct actv_activation *a, struct actv_activation *to);
 void actv_on_cpu(struct actv_activation *a);
 void actv_after_sleep(struct actv_activation *a);
 void actv_excess_end(struct actv_activation *a, u64 now);

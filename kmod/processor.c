@@ -13,6 +13,9 @@
 #include "processor.h"
 #include "trace.h"
 
+/* Spares that may have slept on the wrong CPU before any will do. */
+#define ACTV_SPARES_LOOKED_AT 8
+
 static enum hrtimer_restart actv_recheck_due(struct hrtimer *timer);
 
 /* Before the registers are copied, or restartable sequences would not see that
@@ -206,6 +209,7 @@ void actv_dispatch(struct actv_processor *v, struct actv_activation *to,
 	if (to->state == ACTV_SPARE || to->state == ACTV_STOPPED)
 		actv_list_out(to);
 	actv_grant(v, to, events, before, now);
+	v->returners = 0;
 	actv_latency_end(to);
 	to->dispatched_ns = now;
 	/* Pairs with the acquire in actv_sleep(). */
@@ -221,14 +225,35 @@ static void actv_look_again(struct actv_space *s)
 	WRITE_ONCE(s->control->stopped, 1);
 }
 
+/*
+ * The newest spare that slept on this CPU, or else the newest: where the
+ * processor becomes free the successor's caches are warm, and the scheduler has
+ * no reason to put it on the CPU of another processor's owner.
+ * Context: space->lock.
+ */
+static struct actv_activation *actv_find_spare(struct actv_space *s)
+{
+	int cpu = smp_processor_id(), left = ACTV_SPARES_LOOKED_AT;
+	struct actv_activation *a;
+
+	list_for_each_entry(a, &s->spares, link) {
+		if (READ_ONCE(a->cpu) == cpu)
+			return a;
+		if (!--left)
+			break;
+	}
+	return list_first_entry_or_null(&s->spares, struct actv_activation,
+					link);
+}
+
 /**
  * actv_hand_over - finds a successor and lends it the processor
  * @v: a processor whose owner is leaving it
  * @events: for the successor
  * @now: the time
  *
- * The newest spare; for lack of one, the activation stopped longest, so that a
- * stopped holder of a lock that all others wait for finishes.
+ * A spare; for lack of one, the activation stopped longest, so that a stopped
+ * holder of a lock that all others wait for finishes.
  *
  * Context: space->lock.
  * Return: whom the caller has to wake; NULL if nobody is there, and then
@@ -241,7 +266,7 @@ struct actv_activation *actv_hand_over(struct actv_processor *v, u32 events,
 	struct actv_activation *to;
 
 	lockdep_assert_held(&s->lock);
-	to = list_first_entry_or_null(&s->spares, struct actv_activation, link);
+	to = actv_find_spare(s);
 	if (!to) {
 		actv_count(s, ACTV_no_spare);
 		to = list_first_entry_or_null(&s->stopped,
@@ -253,6 +278,33 @@ struct actv_activation *actv_hand_over(struct actv_processor *v, u32 events,
 	}
 	actv_dispatch(v, to, ACTIVATIONS_EVENT_GRANTED | events, v->owner, now);
 	return to;
+}
+
+/**
+ * actv_grant_returner - the owner blocks, and a returner goes on in its place
+ * @v: the processor
+ * @to: runs on this CPU next; BLOCKED
+ * @now: the time
+ *
+ * As when a returner claims an idle processor: it has no event, and finds the
+ * processor at its next look.
+ * Context: space->lock.
+ */
+void actv_grant_returner(struct actv_processor *v, struct actv_activation *to,
+			 u64 now)
+{
+	struct actv_space *s = v->space;
+	struct actv_activation *before = v->owner;
+
+	actv_grant(v, to, 0, before, now);
+	v->returners++;
+	before->processor = NULL;
+	actv_set_state(before, ACTV_BLOCKED, ACTIVATIONS_ACTIVATION_BLOCKED,
+		       now);
+	actv_look_again(s);
+	actv_count(s, ACTV_blocks);
+	actv_count(s, ACTV_followed);
+	WRITE_ONCE(v->info->blocks, v->info->blocks + 1);
 }
 
 /* The processor of a keeper or of one that is held is another's now. */

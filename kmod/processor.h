@@ -25,6 +25,7 @@ struct actv_processor {
 	u64 tag;
 	u64 deadline_ns;	/* of its idler; ACTV_NEVER */
 	u64 kept_since_ns;	/* by a keeper; 0 = looked into already */
+	u32 returners;		/* had it one after the other */
 	struct hrtimer recheck;
 
 	/* The owner while it runs, or an interrupt on its CPU. */
@@ -34,6 +35,9 @@ struct actv_processor {
 	call_single_data_t kick;
 	atomic_t kick_under_way;
 };
+
+/* Returners that follow each other on a processor before a spare does. */
+#define ACTV_RETURNERS_MAX 8
 
 /* @index was checked; speculation has not heard of it. */
 static inline struct actv_processor *actv_processor_at(struct actv_space *s,
@@ -49,6 +53,8 @@ void actv_grant(struct actv_processor *v, struct actv_activation *to,
 		u32 events, struct actv_activation *before, u64 now);
 void actv_dispatch(struct actv_processor *v, struct actv_activation *to,
 		   u32 events, struct actv_activation *before, u64 now);
+void actv_grant_returner(struct actv_processor *v, struct actv_activation *to,
+			 u64 now);
 struct actv_activation *actv_hand_over(struct actv_processor *v,
 				       u32 events, u64 now);
 struct actv_activation *actv_take_kept(struct actv_processor *v, u32 events,

@@ -39,6 +39,7 @@ struct actv_processor;
 	X(direct_resumes, "stopped activations resumed for lack of a spare") \
 	X(kept_returns, "keepers back before anybody else") \
 	X(kept_taken, "processors of blocked owners that work took later") \
+	X(followed, "blocks whose processor a returner got that ran next") \
 	X(claims, "returners that found an idle processor") \
 	X(stops, "activations stopped by the park stub") \
 	X(stop_calls, "activations stopped by the STOP call") \

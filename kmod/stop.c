@@ -409,10 +409,10 @@ loff_t actv_llseek(struct file *file, loff_t offset, int whence)
 		actv_count(s, ACTV_stops);
 	actv_excess_end(a, now);
 	actv_unlock_irqrestore(s, flags);
-	if (to)
+	if (to && !stopped)
 		actv_wake(to);
 
-	if (stopped && !actv_sleep(a)) {
+	if (stopped && !actv_sleep(a, to)) {
 		actv_lock_irqsave(s, flags);
 		if (a->token) {
 			a->token = false;
