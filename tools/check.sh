@@ -147,11 +147,15 @@ stage_kernel() {
     step "kernel 6.12: a build without $option ends in one sentence" \
       refuses_kernel_without 6.12 "$option"
   done
-  vm "kernel 6.1, 2 CPUs" --kernel 6.1 \
-    --suite module --suite kernel --suite portable
-  vm "kernel 6.12, 2 CPUs" --suite module --suite kernel --suite demo
+  # On 6.1 most of the runtime's tests are for the portable backend: Debian's
+  # own kernel, not this machine's.
+  local short=(--env ACTIVATIONS_SECONDS=0.5)
+  vm "kernel 6.1, 2 CPUs" --kernel 6.1 "${short[@]}" \
+    --suite module --suite backend --suite portable
+  vm "kernel 6.12, 2 CPUs" "${short[@]}" \
+    --suite module --suite kernel --suite demo
   vm "kernel 6.12, 4 CPUs, preempt=full" --cpus 4 --preempt full \
-    --suite module --suite kernel
+    "${short[@]}" --suite module --suite kernel
 }
 
 count() { grep -c "^$1" "$results"; }

@@ -300,6 +300,7 @@ TEST(Cost, OfABlockInParts) {
       "sched/sched_switch",         "sched/sched_wakeup",        "raw_syscalls",
       "irq_vectors/irq_work_entry", "irq_vectors/irq_work_exit", "activations"};
   auto const enable = [&](char const* value) {
+    one_cpu const quiet;
     for (auto event : events) {
       set("events/" + std::string(event) + "/enable", value);
     }

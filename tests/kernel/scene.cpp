@@ -89,25 +89,14 @@ void scene::finish() {
   scheduler_->finish();
 }
 
-namespace {
-
-class one_cpu {
- public:
-  one_cpu() { set("0"); }
-  ~one_cpu() { set("1"); }
-
- private:
-  static void set(char const* online) {
-    for (int n = 1; n < 64; ++n) {
-      std::string const path =
-          "/sys/devices/system/cpu/cpu" + std::to_string(n) + "/online";
-      if (access(path.c_str(), W_OK) != 0) break;
-      std::ofstream(path) << online << std::flush;
-    }
+void one_cpu::set(char const* online) {
+  for (int n = 1; n < 64; ++n) {
+    std::string const path =
+        "/sys/devices/system/cpu/cpu" + std::to_string(n) + "/online";
+    if (access(path.c_str(), W_OK) != 0) break;
+    std::ofstream(path) << online << std::flush;
   }
-};
-
-}  // namespace
+}
 
 char const* module_file() {
   char const* file = std::getenv("ACTIVATIONS_MODULE");

@@ -51,9 +51,20 @@ bool module_becomes_idle();
 
 // ACTIVATIONS_MODULE, else where ./do vm puts it.
 char const* module_file();
-// Both leave one CPU running meanwhile: loading and unloading patch the
-// scheduler's code (a static key), and QEMU 7.2 may go on executing the
-// breakpoint of that on another CPU.
+
+// While it exists one CPU runs, for what makes the kernel patch code that all
+// execute: loading and unloading (a static key of the scheduler), switching its
+// trace events.  QEMU 7.2 may go on executing the breakpoint of that on another
+// CPU.
+class one_cpu {
+ public:
+  one_cpu() { set("0"); }
+  ~one_cpu() { set("1"); }
+
+ private:
+  static void set(char const* online);
+};
+
 long load_module();
 long unload_module();
 

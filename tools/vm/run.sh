@@ -27,6 +27,7 @@ COMMAND names is there under the same name, with its shared libraries.
   --suite SUITE       instead of a command, may be repeated:
                         module    tests/kernel, against the raw device
                         kernel    the runtime's unit tests on the module
+                        backend   those of them that are about the backend
                         demo      the demo and its handlers on the module
                         portable  the unit tests on the portable backend
                       default module and kernel
@@ -103,6 +104,9 @@ fi
 # Programs that need no backend, or few of whose cases differ on another one.
 beside_the_backend='^(abi|context|run_queue|stack|thread_stack|timer_queue|topology|work_deque)_test'
 
+# For a second look on another kernel: all but these are left out.
+about_the_backend='(blocking|kernel_backend|preemption|statistics|windows)_test'
+
 kernel_test_program=build/release/tests/kernel/kernel_tests
 
 build_all_parts() {
@@ -118,7 +122,7 @@ build_all_parts() {
     for suite in "${suites[@]}"; do
       case $suite in
         module) build_quietly release kernel_tests ;;
-        kernel | portable) build_quietly release unit_tests ;;
+        kernel | backend | portable) build_quietly release unit_tests ;;
         demo) build_quietly release demo_tests ;;
         *) die "there is no suite '$suite'" ;;
       esac
@@ -168,7 +172,7 @@ take_disk_modules() {
 suite_source() {
   case $1 in
     module) echo "$kernel_test_program" ;;
-    kernel | portable) echo unit ;;
+    kernel | backend | portable) echo unit ;;
     demo) echo demo ;;
   esac
 }
@@ -195,7 +199,10 @@ write_job() {
     list=$root/vm/$suite.list
     # As a pattern, ^$ leaves out nothing.
     except='^$'
-    [[ $suite != kernel ]] || except=$beside_the_backend
+    case $suite in
+      kernel) except=$beside_the_backend ;;
+      backend) except="^(?!$about_the_backend)" ;;
+    esac
     python3 tools/vm/list.py --match "$match" --except "$except" "$suite" \
       "$(suite_source "$suite")" >"$list" || die "cannot list suite $suite"
     count=$((count + $(wc -l <"$list")))

@@ -3,7 +3,8 @@
 # ./do vm-soak N [--minutes M] [OPTION of ./do vm...]: boots 6.12 with
 # preempt=full and 4 CPUs until N boots of this very module and these tests have
 # passed, counting those of earlier calls; stops at the first that fails, and
-# begins no boot after M minutes.
+# begins no boot after M minutes.  Without options each boot runs the tests that
+# load, unload, stop and kill most, for a short time.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.." || exit
 # shellcheck source=tools/common.sh
@@ -17,7 +18,9 @@ if [[ ${1:-} == --minutes ]]; then
   minutes=${2:?}
   shift 2
 fi
-[[ $# -gt 0 ]] || set -- --suite module
+hard='^(Conservation|Hostility|Preemption\.Kicks|Windows\.AD|Module\.Un|In/Lifecycle\.Sigk)'
+[[ $# -gt 0 ]] ||
+  set -- --suite module --match "$hard" --env ACTIVATIONS_SECONDS=0.3
 options=(--kernel 6.12 --cpus 4 --preempt full "$@")
 
 # One boot that builds, then the same files again and again.
