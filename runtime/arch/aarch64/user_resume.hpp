@@ -43,12 +43,15 @@ inline void prepare_resume(activations_dispatcher& page) {
   auto const view = trampoline_views + page.index * trampoline_bytes;
   page.resume[0] = {reinterpret_cast<u64>(activations_resume_begin),
                     reinterpret_cast<u64>(activations_resume_end)};
-  if (call(ACTIVATIONS_IMAGE_ALIAS, view, reinterpret_cast<u64>(area),
+  static bool has_view[ACTIVATIONS_IMAGE_DISPATCHERS];
+  if (!has_view[page.index] &&  // it stays when a dispatcher ends
+      call(ACTIVATIONS_IMAGE_ALIAS, view, reinterpret_cast<u64>(area),
            trampoline_bytes,
            ACTIVATIONS_ACCESS_READ | ACTIVATIONS_ACCESS_EXECUTE) != 0) {
     print("no second view of the trampolines\n");
     exit(98);
   }
+  has_view[page.index] = true;
   auto* const made = new (resume_objects[page.index]) trampolines(
       area, reinterpret_cast<void const*>(view), trampoline_bytes, 1);
   page.resume[1] = {made->begin(), made->end()};
