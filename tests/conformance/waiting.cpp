@@ -404,8 +404,7 @@ constexpr test_case cases[] = {
        }
      }},
 
-#if ACTIVATIONS_HOSTED  // one scheduler at a time on the image
-    {"hosted: user threads of two schedulers wake each other",
+    {"user threads of two schedulers wake each other",
      [] {
        scheduler here({.processors = 1});
        scheduler there({.processors = 1});
@@ -429,7 +428,7 @@ constexpr test_case cases[] = {
        });
      }},
 
-    {"hosted: a scheduler inside a user thread runs beside its own",
+    {"a scheduler inside a user thread runs beside its own",
      [] {
        on_one_and_two([](scheduler&) {
          expect([] {
@@ -438,7 +437,6 @@ constexpr test_case cases[] = {
          }() == 5);
        });
      }},
-#endif
 };
 
 }  // namespace
