@@ -139,7 +139,7 @@ void choose_way([[maybe_unused]] u64 turn) {
 #if defined(__aarch64__)
   using activations::detail::arch::resume_way;
   user::wanted_resume_way = way == 3 ? resume_way::trap
-                            : way == 0 || (way == 2 && turn % 2)
+                            : way == 0 || (way == 2 && turn / 2 % 2 != 0)
                                 ? resume_way::own
                                 : resume_way::shared;
 #elif defined(__x86_64__)
@@ -165,6 +165,7 @@ activations_save_slot* switch_threads(activations_dispatcher& page, u64 events,
   stress_reserve(&work.counter);
   auto const& stopped = reinterpret_cast<machine::frame const&>(*slot);
   work.digest = (work.digest ^ stopped.pc()) * 0x100'0000'01b3;
+  // Each way is aimed at: every other upcall is.
   choose_way(work.upcalls);
   if (work.upcalls >= wanted_upcalls) {
     work.states[0].stop = 1;
