@@ -67,6 +67,30 @@ architecture() {
     grep -vE 'asm volatile\(""'
 }
 
+# What one target alone has, and why.
+target_exceptions=(
+  runtime/arch/x86_64/port.hpp        # the others have no I/O ports
+  runtime/arch/riscv64/user_atomic.cpp # no exchange of one byte
+  runtime/arch/riscv64/headers/gnu/stubs-lp64.h # the compiler lacks it
+  include/activations/detail/arch/aarch64/trampolines.hpp # its resume alone
+)
+
+# Adding a target is adding a folder: the same file names in each.
+target_files() {
+  local parent target other file
+  for parent in runtime/arch include/activations/detail/arch; do
+    for target in $(cd "$parent" && echo *); do
+      list_files "$parent/$target/*" | while read -r file; do
+        [[ " ${target_exceptions[*]} " != *" $file "* ]] || continue
+        for other in "$parent"/*/; do
+          [[ -e $other${file#"$parent/$target/"} ]] ||
+            echo "$file: nothing of this name in $other"
+        done
+      done
+    done
+  done
+}
+
 # Its destructor would run on whichever kernel thread ends, and the guard of
 # its initialisation on each switch path: constinit rules both out.
 thread_local_data() {
@@ -198,6 +222,7 @@ rule licence_line "each file has its SPDX line"
 rule licence_text "each licence named is in LICENSES/"
 rule kernel_licence "kmod/ is GPL-2.0"
 rule architecture "architecture code lives under arch/ only"
+rule target_files "each target has the same files"
 rule thread_local_data "each thread_local is constinit: no guard, no destructor"
 rule global_state "headers use no RTTI"
 rule spelled_order "each atomic call spells its memory order"

@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// QEMU's "virt" machine and others like it: what the device tree describes of
-// memory, processors, timer and console, and the common kernel's wishes in
-// their terms. The interrupt controller has its own file.
+// QEMU's "virt" machine and others like it: the common kernel's wishes in
+// terms of the processor, the firmware and the devices.
 #include "machine.hpp"
 
-#include <string_view>
-
 #include "../../kernel/core.hpp"
+#include "console.hpp"
+#include "firmware.hpp"
 #include "interrupt_controller.hpp"
 
 extern "C" {
 extern machine::pte machine_gigabytes[512];  // boot.S
-extern char kernel_begin[];
-extern char kernel_end[];
 void machine_boot_other();
 void machine_store_vector(activations::detail::arch::saved_vector*);
 void machine_load_vector(activations::detail::arch::saved_vector const*);
@@ -23,32 +20,16 @@ namespace machine {
 namespace {
 
 using kernel::never;
-using kernel::u8;
 
-constexpr u64 gigabyte = u64{1} << 30;
 constexpr u32 kick_interrupt = 1;
 constexpr u32 first_private = 16;  // a tree counts private interrupts from it
-constexpr u32 first_shared = 32;   // and shared ones from here
 
 interrupt_controller interrupts;
 
 // Read by all cores after core 0 has filled them in, before it starts them.
-u64 core_mpidr[kernel::most_cores];
 u32 timer_interrupt;
-u32 console_interrupt;
-u32 volatile* console;  // a PL011; none before it is found
-bool power_by_hvc;
 u64 ns_per_tick_32;  // nanoseconds per tick of the counter, times 2^32
 u64 ticks_per_ns_32;
-
-// PL011 registers, in words.
-constexpr unsigned console_data = 0;
-constexpr unsigned console_flags = 6;
-constexpr unsigned console_mask = 14;
-constexpr u32 receive_empty = 1 << 4;
-constexpr u32 transmit_full = 1 << 5;
-constexpr u32 receive_interrupts = 1 << 4 | 1 << 6;  // some bytes; a pause
-bool console_is_listened_to;
 
 // ESR_EL1.EC, and what a fault's syndrome tells.
 enum class exception : u32 {
@@ -77,72 +58,6 @@ u64 counter() {
   return value;
 }
 
-// Power State Coordination Interface (Arm DEN0022).
-constexpr u64 psci_cpu_on = 0xc4000003;
-constexpr u64 psci_system_off = 0x84000008;
-
-u64 call_firmware(u64 function, u64 a = 0, u64 b = 0, u64 c = 0) {
-  register u64 x0 asm("x0") = function;
-  register u64 x1 asm("x1") = a;
-  register u64 x2 asm("x2") = b;
-  register u64 x3 asm("x3") = c;
-  if (power_by_hvc) {
-    asm volatile("hvc #0" : "+r"(x0) : "r"(x1), "r"(x2), "r"(x3) : "memory");
-  } else {
-    asm volatile("smc #0" : "+r"(x0) : "r"(x1), "r"(x2), "r"(x3) : "memory");
-  }
-  return x0;
-}
-
-// Each 1 GiB below 64 that holds memory, as one block; the first is devices.
-void map(kernel::machine_description::range const& memory) {
-  constexpr pte attributes =
-      pte_present | pte_shared | pte_accessed | pte_no_execute;
-  for (u64 i = memory.begin / gigabyte; i < 64 && i * gigabyte < memory.end;
-       ++i) {
-    if (machine_gigabytes[i] == 0) {
-      machine_gigabytes[i] = i * gigabyte | attributes;
-    }
-  }
-  asm volatile("dsb ishst\n\tisb" ::: "memory");
-}
-
-void find_memory(kernel::device_tree const& tree,
-                 kernel::machine_description& machine) {
-  tree.for_each_node([&](kernel::device_node const& node) {
-    if (node.find("device_type").text() != "memory" || !node.is_enabled()) {
-      return true;
-    }
-    for (std::size_t i = 0; node.range(i).bytes != 0; ++i) {
-      if (machine.memory_count == std::size(machine.memory)) return false;
-      auto range = kernel::machine_description::range{
-          node.range(i).base, node.range(i).base + node.range(i).bytes};
-      map(range);
-      // Of the kernel's own range, what lies behind the kernel.
-      auto const end = reinterpret_cast<u64>(kernel_end);
-      if (range.begin <= reinterpret_cast<u64>(kernel_begin) &&
-          end < range.end) {
-        range.begin = end;
-      }
-      machine.memory[machine.memory_count++] = range;
-    }
-    return true;
-  });
-}
-
-void find_cores(kernel::device_tree const& tree,
-                kernel::machine_description& machine) {
-  tree.for_each_node([&](kernel::device_node const& node) {
-    if (node.find("device_type").text() == "cpu" && node.is_enabled() &&
-        machine.cores < kernel::most_cores) {
-      core_mpidr[machine.cores++] = node.find("reg").number();
-    }
-    return true;
-  });
-  auto const psci = tree.find_named("psci");
-  power_by_hvc = psci.find("method").text() == "hvc";
-}
-
 void find_timer(kernel::device_tree const& tree) {
   // Secure, physical, virtual, hypervisor: three cells each.
   auto const timer = tree.find_compatible("arm,armv8-timer");
@@ -151,13 +66,6 @@ void find_timer(kernel::device_tree const& tree) {
   asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
   ns_per_tick_32 = (u64{1'000'000'000} << 32) / frequency;
   ticks_per_ns_32 = (frequency << 32) / 1'000'000'000;
-}
-
-void find_console(kernel::device_tree const& tree) {
-  auto const uart = tree.find_compatible("arm,pl011");
-  if (!uart) return;
-  console_interrupt = first_shared + uart.find("interrupts").cell(1);
-  console = reinterpret_cast<u32 volatile*>(uart.range().base);
 }
 
 void start_core() {
@@ -176,9 +84,8 @@ bool take_interrupt(stop& why) {
   if (number == timer_interrupt) {
     set_timer(never);
     why.why = cause::timer;
-  } else if (number == console_interrupt) {
-    // Stays off until all that came is read.
-    console[console_mask] = 0;
+  } else if (number == console_interrupt()) {
+    console_quiet();
     why.why = cause::device;
   } else {
     why.why = cause::kick;
@@ -279,16 +186,15 @@ void set_timer(u64 deadline_ns) {
 
 void start_cores(unsigned count) {
   for (unsigned i = 1; i < count; ++i) {
-    auto const result =
-        call_firmware(psci_cpu_on, core_mpidr[i],
-                      reinterpret_cast<u64>(&machine_boot_other), i);
+    auto const result = psci::start_core(
+        firmware_mpidr(i), reinterpret_cast<u64>(&machine_boot_other), i);
     if (result != 0) kernel::panic("a core does not start", i, result);
     while (!kernel::has_started(i)) relax();
   }
 }
 
 void send_kick(unsigned core) {
-  interrupts.send(kick_interrupt, core_mpidr[core], core);
+  interrupts.send(kick_interrupt, firmware_mpidr(core), core);
 }
 
 // An interrupt that is masked still ends the wait.
@@ -314,26 +220,9 @@ void load_state(switched_state const& state) {
   machine_load_vector(&state.vector);
 }
 
-void console_write(char c) {
-  if (console == nullptr) return;
-  while ((console[console_flags] & transmit_full) != 0) relax();
-  console[console_data] = static_cast<u8>(c);
-}
-
-int console_read() {
-  if (console == nullptr) return -1;
-  if ((console[console_flags] & receive_empty) == 0) {
-    return static_cast<int>(console[console_data] & 0xff);
-  }
-  if (console_is_listened_to) console[console_mask] = receive_interrupts;
-  return -1;
-}
-
 void console_listen() {
-  if (console == nullptr) return;
-  console_is_listened_to = true;
-  interrupts.enable(console_interrupt);
-  console[console_mask] = receive_interrupts;
+  if (!console_begin_listening()) return;
+  interrupts.enable(console_interrupt());
 }
 
 // Semihosting's SYS_EXIT is the one way to give the emulator a status; where
@@ -347,7 +236,7 @@ void exit(int status) {
     register u64 const* at asm("x1") = argument;
     asm volatile("hlt #0xf000" : "+r"(operation) : "r"(at) : "memory");
   }
-  call_firmware(psci_system_off);
+  psci::shut_down();
   for (;;) asm volatile("wfi");
 }
 
@@ -364,17 +253,13 @@ extern "C" [[noreturn]] void machine_main(void const* tree_address) {
                                      ? tree_address
                                      : reinterpret_cast<void*>(0x40000000));
   static kernel::machine_description machine;
-  machine::find_console(tree);
-  machine::find_memory(tree, machine);
-  machine::find_cores(tree, machine);
+  machine::console_open(tree);
+  machine::firmware_read(tree, machine);
   machine::find_timer(tree);
-  if (machine.memory_count == 0) kernel::panic("no device tree, no memory");
   if (!machine::interrupts.find(tree)) {
     kernel::panic("no known interrupt controller");
   }
   machine::start_core();
-  auto const words = tree.find_named("chosen").find("bootargs").text();
-  words.copy(machine.command_line, sizeof machine.command_line - 1);
   kernel::main(machine);
 }
 

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// QEMU's "virt" machine and others like it: what the device tree describes of
-// memory, harts, interrupt controller and console, and the common kernel's
-// wishes in their terms and those of the firmware (the Supervisor Binary
-// Interface, SBI).
+// QEMU's "virt" machine and others like it: the common kernel's wishes in
+// terms of the processor, the firmware and the devices.
 #include "machine.hpp"
-
-#include <string_view>
 
 #include "../../kernel/core.hpp"
 #include "../../kernel/device_tree.hpp"
-#include "sbi.hpp"
+#include "console.hpp"
+#include "firmware.hpp"
+#include "interrupt_controller.hpp"
 
 extern "C" {
 extern machine::pte machine_gigabytes[512];  // boot.S
-extern char kernel_begin[];
-extern char kernel_end[];
 void machine_boot_other();
 void machine_store_vector(activations::detail::arch::saved_vector*);
 void machine_load_vector(activations::detail::arch::saved_vector const*);
@@ -26,8 +22,6 @@ namespace {
 
 using kernel::never;
 using kernel::u8;
-
-constexpr u64 gigabyte = u64{1} << 30;
 
 // Bits of sie and sip, and their numbers in scause.
 constexpr u64 software_interrupt = 1;
@@ -42,119 +36,16 @@ enum class exception : u64 {
   store_page_fault = 15
 };
 
-// Read by all cores after core 0 has filled them in, before it starts them.
-u64 core_hart[kernel::most_cores];
-// The platform-level interrupt controller, and its context that stands for
-// supervisor mode of each core.
-u64 controller;
-u32 core_context[kernel::most_cores];
-u32 console_interrupt;
-u8 volatile* console;  // an 8250 or better; none before it is found
-unsigned console_shift;
+// Filled in by core 0 before it starts the others.
+interrupt_controller interrupts;
 u32 volatile* test_device;  // ends the emulator
 u64 ns_per_tick_32;         // nanoseconds per tick of the time, times 2^32
 u64 ticks_per_ns_32;
-
-// 8250 registers.
-constexpr unsigned console_data = 0;
-constexpr unsigned console_interrupts = 1;
-constexpr unsigned console_status = 5;
-constexpr u8 receive_ready = 1 << 0;
-constexpr u8 transmit_ready = 1 << 5;
-constexpr u8 receive_interrupt = 1 << 0;
-bool console_is_listened_to;
-
-u8 volatile& console_at(unsigned index) {
-  return console[index << console_shift];
-}
 
 u64 time() {
   u64 value;
   asm volatile("rdtime %0" : "=r"(value));
   return value;
-}
-
-// Interrupt controller registers: priority of each source, then for each
-// context a bit array of enables, then threshold and claim.
-u32 volatile& controller_at(u64 offset) {
-  return *reinterpret_cast<u32 volatile*>(controller + offset);
-}
-u32 volatile& controller_enable(u32 context, u32 source) {
-  return controller_at(0x2000 + 0x80 * context + source / 32 * 4);
-}
-u32 volatile& controller_threshold(u32 context) {
-  return controller_at(0x200000 + 0x1000 * u64{context});
-}
-u32 volatile& controller_claim(u32 context) {
-  return controller_at(0x200004 + 0x1000 * u64{context});
-}
-
-// Each 1 GiB below 64 that holds memory, as one leaf.
-void map(kernel::machine_description::range const& memory) {
-  constexpr pte attributes = 0xef;  // as boot.S
-  for (u64 i = memory.begin / gigabyte; i < 64 && i * gigabyte < memory.end;
-       ++i) {
-    machine_gigabytes[i] = i * gigabyte >> 2 | attributes;
-  }
-  asm volatile("sfence.vma" ::: "memory");
-}
-
-void find_memory(kernel::device_tree const& tree,
-                 kernel::machine_description& machine) {
-  tree.for_each_node([&](kernel::device_node const& node) {
-    if (node.find("device_type").text() != "memory" || !node.is_enabled()) {
-      return true;
-    }
-    for (std::size_t i = 0; node.range(i).bytes != 0; ++i) {
-      if (machine.memory_count == std::size(machine.memory)) return false;
-      auto range = kernel::machine_description::range{
-          node.range(i).base, node.range(i).base + node.range(i).bytes};
-      map(range);
-      // Of the kernel's own range, what lies behind firmware and kernel.
-      auto const end = reinterpret_cast<u64>(kernel_end);
-      if (range.begin <= reinterpret_cast<u64>(kernel_begin) &&
-          end < range.end) {
-        range.begin = end;
-      }
-      machine.memory[machine.memory_count++] = range;
-    }
-    return true;
-  });
-}
-
-// Core 0 is the hart that runs here, whichever that is.
-void find_cores(kernel::device_tree const& tree, u64 boot_hart,
-                kernel::machine_description& machine) {
-  u32 local_controller[kernel::most_cores] = {};  // phandles
-  core_hart[0] = boot_hart;
-  machine.cores = 1;
-  unsigned core = kernel::most_cores;
-  tree.for_each_node([&](kernel::device_node const& node) {
-    if (node.find("device_type").text() == "cpu" && node.is_enabled()) {
-      auto const hart = node.find("reg").number();
-      core = hart == boot_hart                    ? 0
-             : machine.cores < kernel::most_cores ? machine.cores++
-                                                  : kernel::most_cores;
-      if (core < kernel::most_cores) core_hart[core] = hart;
-    } else if (node.is_compatible("riscv,cpu-intc") &&
-               core < kernel::most_cores) {
-      local_controller[core] = node.find("phandle").cell(0);
-    }
-    return true;
-  });
-
-  auto const plic = tree.find_compatible("sifive,plic-1.0.0");
-  controller = plic.range().base;
-  // Pairs of a hart's controller and one of its interrupts: a context each.
-  auto const contexts = plic.find("interrupts-extended");
-  for (u32 i = 0; i < contexts.cells() / 2; ++i) {
-    for (unsigned c = 0; c < machine.cores; ++c) {
-      if (contexts.cell(2 * i) == local_controller[c] &&
-          contexts.cell(2 * i + 1) == external_interrupt) {
-        core_context[c] = i;
-      }
-    }
-  }
 }
 
 void find_time(kernel::device_tree const& tree) {
@@ -165,20 +56,9 @@ void find_time(kernel::device_tree const& tree) {
   ticks_per_ns_32 = (frequency << 32) / 1'000'000'000;
 }
 
-void find_console(kernel::device_tree const& tree) {
-  auto const uart = tree.find_compatible("ns16550a");
-  if (!uart) return;
-  console_interrupt = uart.find("interrupts").cell(0);
-  console_shift = uart.find("reg-shift").cell(0);
-  console = reinterpret_cast<u8 volatile*>(uart.range().base);
-  console_at(console_interrupts) = 0;
-}
-
 void start_core() {
   set_timer(never);
-  if (controller != 0) {
-    controller_threshold(core_context[kernel::this_core().index]) = 0;
-  }
+  interrupts.start_core();
   asm volatile("csrw sie, %0" ::"r"(u64{1} << software_interrupt |
                                     u64{1} << timer_interrupt |
                                     u64{1} << external_interrupt));
@@ -197,13 +77,10 @@ bool take_interrupt(u64 number, stop& why) {
     why.why = cause::kick;
     return true;
   }
-  auto& claim = controller_claim(core_context[kernel::this_core().index]);
-  u32 const source = claim;
+  u32 const source = interrupts.acknowledge();
   if (source == 0) return false;
-  if (source == console_interrupt) {
-    console_at(console_interrupts) = 0;  // until all that came is read
-  }
-  claim = source;
+  if (source == console_interrupt()) console_quiet();
+  interrupts.complete(source);
   why.why = cause::device;
   return true;
 }
@@ -274,7 +151,7 @@ void set_timer(u64 deadline_ns) {
 void start_cores(unsigned count) {
   for (unsigned i = 1; i < count; ++i) {
     auto const error = sbi::start_hart(
-        core_hart[i], reinterpret_cast<u64>(&machine_boot_other), i);
+        firmware_hart(i), reinterpret_cast<u64>(&machine_boot_other), i);
     if (error != 0) {
       kernel::panic("a core does not start", i, static_cast<u64>(error));
     }
@@ -284,7 +161,7 @@ void start_cores(unsigned count) {
 
 void send_kick(unsigned core) {
   asm volatile("fence rw, rw" ::: "memory");  // what was written, before
-  sbi::send_interrupt(core_hart[core]);
+  sbi::send_interrupt(firmware_hart(core));
 }
 
 // An interrupt ends the wait even while interrupts are off.
@@ -312,30 +189,9 @@ void load_state(switched_state const& state) {
   machine_load_vector(&state.vector);
 }
 
-void console_write(char c) {
-  if (console == nullptr) return;
-  while ((console_at(console_status) & transmit_ready) == 0) relax();
-  console_at(console_data) = static_cast<u8>(c);
-}
-
-int console_read() {
-  if (console == nullptr) return -1;
-  if ((console_at(console_status) & receive_ready) != 0) {
-    return console_at(console_data);
-  }
-  if (console_is_listened_to)
-    console_at(console_interrupts) = receive_interrupt;
-  return -1;
-}
-
 void console_listen() {
-  if (console == nullptr || controller == 0) return;
-  console_is_listened_to = true;
-  controller_at(4 * console_interrupt) = 1;  // priority
-  auto& enable = controller_enable(core_context[kernel::this_core().index],
-                                   console_interrupt);
-  enable = enable | u32{1} << console_interrupt % 32;
-  console_at(console_interrupts) = receive_interrupt;
+  if (!console_begin_listening()) return;
+  interrupts.enable(console_interrupt());
 }
 
 void exit(int status) {
@@ -358,16 +214,13 @@ extern "C" [[noreturn]] void machine_main(machine::u64 hart,
   kernel::this_core().index = 0;
   kernel::device_tree const tree(tree_address);
   static kernel::machine_description machine;
-  machine::find_console(tree);
+  machine::console_open(tree);
   machine::test_device = reinterpret_cast<machine::u32 volatile*>(
       tree.find_compatible("sifive,test0").range().base);
-  machine::find_memory(tree, machine);
-  if (machine.memory_count == 0) kernel::panic("no device tree, no memory");
-  machine::find_cores(tree, hart, machine);
+  machine::firmware_read(tree, hart, machine);
+  machine::interrupts.find(tree, machine.cores);
   machine::find_time(tree);
   machine::start_core();
-  auto const words = tree.find_named("chosen").find("bootargs").text();
-  words.copy(machine.command_line, sizeof machine.command_line - 1);
   kernel::main(machine);
 }
 

@@ -3,7 +3,7 @@
  * The first instructions.  A PVH loader (QEMU -kernel) and a multiboot2 loader
  * (GRUB) both enter here in 32-bit protected mode without paging; eax and ebx
  * say which it was and where its description is.  The other cores begin in
- * real mode at core_begin, copied below 1 MiB.  Both paths meet in
+ * real mode at core_begin, copied to a free page below 1 MiB.  Both paths meet in
  * enter_long_mode, and end in machine_main or machine_secondary on the core's
  * own kernel stack.
  */
@@ -92,14 +92,14 @@ boot_long:
   call machine_main
   ud2
 
-/* A secondary core, copied to core_place. */
+/* A secondary core; cs is the page that this was copied to. */
   .code16
   .globl core_begin, core_end
 core_begin:
   cli
-  xorw %ax, %ax
+  movw %cs, %ax
   movw %ax, %ds
-  lgdtl CORE_PLACE + (core_gdt_pointer - core_begin)
+  lgdtl core_gdt_pointer - core_begin
   movl $0x11, %eax
   movl %eax, %cr0
   ljmpl $0x18, $core_protected
@@ -108,7 +108,6 @@ core_gdt_pointer:
   .word boot_gdt_end - boot_gdt - 1
   .long boot_gdt
 core_end:
-  .set CORE_PLACE, 0x8000
 
   .code32
 core_protected:

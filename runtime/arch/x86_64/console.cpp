@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // The first serial line, and the ways to end.
-#include "acpi.hpp"
-#include "apic.hpp"
+#include "console.hpp"
+
+#include "firmware.hpp"
+#include "interrupt_controller.hpp"
 #include "machine.hpp"
 #include "port.hpp"
 
@@ -35,7 +37,7 @@ int console_read() {
 }
 
 void console_listen() {
-  u64 const at = acpi_io_apic();
+  u64 const at = firmware_io_apic();
   if (at == 0) return;
   auto* const window = reinterpret_cast<u32 volatile*>(at);
   auto const set = [&](u32 which, u32 value) {
@@ -51,6 +53,8 @@ void console_listen() {
 // read as 0.  127 stands for all from there on.  Elsewhere the core halts.
 void exit(int status) {
   out32(0xf4, status >= 0 && status < 127 ? static_cast<u32>(status) : 127);
+  for (char const c : "Shutdown")
+    if (c != 0) out8(0x8900, static_cast<kernel::u8>(c));
   for (;;) asm volatile("cli\n\thlt");
 }
 

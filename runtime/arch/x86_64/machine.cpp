@@ -5,12 +5,13 @@
 #include "machine.hpp"
 
 #include "../../kernel/core.hpp"
-#include "acpi.hpp"
-#include "apic.hpp"
+#include "console.hpp"
+#include "firmware.hpp"
+#include "interrupt_controller.hpp"
 #include "port.hpp"
 
 extern "C" machine::pte boot_root[512], boot_gigabytes[512];
-extern "C" char vector_entries[], call_entry[], kernel_begin[], kernel_end[];
+extern "C" char vector_entries[], call_entry[];
 
 namespace machine {
 namespace {
@@ -116,67 +117,6 @@ void set_up_core(unsigned index) {
   apic_enable();
 }
 
-// ---- the loader's description -------------------------------------------------
-
-struct pvh_info {
-  u32 magic, version, flags, module_count;
-  u64 modules, command_line, rsdp, memory_map;
-  u32 memory_entries;
-};
-
-kernel::machine_description description;
-u64 rsdp;
-
-void add_memory(u64 begin, u64 end) {
-  auto const free = (reinterpret_cast<u64>(kernel_end) + 4095) & ~u64{4095};
-  if (begin < free) begin = free;  // also leaves alone all below 1 MiB
-  if (end > u64{4} << 30) end = u64{4} << 30;
-  begin = (begin + 4095) & ~u64{4095};
-  end &= ~u64{4095};
-  if (begin >= end || description.memory_count == 8) return;
-  description.memory[description.memory_count++] = {begin, end};
-}
-
-void copy_command_line(char const* text) {
-  unsigned i = 0;
-  for (; text != nullptr && text[i] != 0 &&
-         i + 1 < sizeof description.command_line;
-       ++i)
-    description.command_line[i] = text[i];
-  description.command_line[i] = 0;
-}
-
-void read_pvh(pvh_info const& info) {
-  rsdp = info.rsdp;
-  copy_command_line(reinterpret_cast<char const*>(info.command_line));
-  struct entry {
-    u64 address, size;
-    u32 type, reserved;
-  };
-  auto const* const map = reinterpret_cast<entry const*>(info.memory_map);
-  for (u32 i = 0; i < info.memory_entries; ++i)
-    if (map[i].type == 1)
-      add_memory(map[i].address, map[i].address + map[i].size);
-}
-
-void read_multiboot(u64 at) {
-  u64 const end = at + *reinterpret_cast<u32 const*>(at);
-  for (at += 8; at + 8 <= end;) {
-    auto const* const tag = reinterpret_cast<u32 const*>(at);
-    u32 const type = tag[0], size = tag[1];
-    if (type == 0) break;
-    if (type == 1) copy_command_line(reinterpret_cast<char const*>(at + 8));
-    if (type == 6)
-      for (u64 e = at + 16; e < at + size; e += tag[2]) {
-        auto const* const range = reinterpret_cast<u64 const*>(e);
-        if (static_cast<u32>(range[2]) == 1)
-          add_memory(range[0], range[0] + range[1]);
-      }
-    if (type == 14 || type == 15) rsdp = at + 8;
-    at += (size + 7) & ~u32{7};
-  }
-}
-
 // ---- stops ---------------------------------------------------------------------
 
 stop decode(frame const& f) {
@@ -231,17 +171,11 @@ stop wait() {
 extern "C" [[noreturn]] void machine_main(u32 magic, u64 info) {
   console_open();
   fill_interrupt_table();
-  if (magic == 0x36d76289)
-    read_multiboot(info);
-  else if (*reinterpret_cast<u32 const*>(info) == 0x336ec578)
-    read_pvh(*reinterpret_cast<pvh_info const*>(info));
-  else
-    kernel::panic("neither PVH nor multiboot2 has loaded this kernel", magic);
   kernel::this_core().index = 0;
-  acpi_read(rsdp);
+  static kernel::machine_description description;
+  firmware_read(magic, info, description);
   set_up_core(0);
   clock_calibrate();
-  description.cores = acpi_cores().count;
   kernel::main(description);
 }
 

@@ -36,6 +36,4 @@ inline u64 read_tsc() {
   return static_cast<u64>(high) << 32 | low;
 }
 
-void console_open();
-
 }  // namespace machine

@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The calls of the Supervisor Binary Interface (version 0.3 or later) that
-// this kernel makes.
+// What the firmware says of the machine (the device tree) and does for it: the
+// calls of the Supervisor Binary Interface, version 0.3 or later.
 #pragma once
 
+#include "../../kernel/device_tree.hpp"
 #include "../../kernel/types.hpp"
+
+namespace machine {
+
+// Memory, cores, command line.  Core 0 is the hart that runs here.
+void firmware_read(kernel::device_tree const& tree, u64 boot_hart,
+                   kernel::machine_description& machine);
+u64 firmware_hart(unsigned core);
+u32 firmware_local_controller(unsigned core);  // its phandle
+
+}  // namespace machine
 
 namespace machine::sbi {
 
