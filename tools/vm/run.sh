@@ -28,7 +28,7 @@ COMMAND names is there under the same name, with its shared libraries.
                         module    tests/kernel, against the raw device
                         kernel    the runtime's unit tests on the module
                         backend   those of them that are about the backend
-                        demo      the demo and its handlers on the module
+                        demo      the demo's handlers on the module
                         portable  the unit tests on the portable backend
                       default module and kernel
   --match REGEX       only these tests of the suites
@@ -106,6 +106,9 @@ beside_the_backend='^(abi|context|run_queue|stack|thread_stack|timer_queue|topol
 
 # For a second look on another kernel: all but these are left out.
 about_the_backend='(blocking|kernel_backend|preemption|statistics|windows)_test'
+
+# Those that serve requests; the rest are about options and one-to-one threads.
+serving_on_the_module='(ComparesAllModesByDefault|many-to-many)'
 
 kernel_test_program=build/release/tests/kernel/kernel_tests
 
@@ -195,6 +198,13 @@ write_job() {
     take_program build/release/examples/http_service/http_service_demo
   fi
   echo 'status=0' >"$root/vm/job"
+  # What the demo reads from the disk.
+  # shellcheck disable=SC2016  # the guest's
+  [[ " ${suites[*]} " != *" demo "* ]] ||
+    printf '%s\n' 'mkdir -p /usr/share/demo' \
+      'for n in $(seq 64); do' \
+      'dd if=/dev/urandom of=/usr/share/demo/$n bs=16k count=1 2>/dev/null' \
+      'done' >>"$root/vm/job"
   for suite in "${suites[@]}"; do
     list=$root/vm/$suite.list
     # As a pattern, ^$ leaves out nothing.
@@ -202,6 +212,7 @@ write_job() {
     case $suite in
       kernel) except=$beside_the_backend ;;
       backend) except="^(?!$about_the_backend)" ;;
+      demo) except="^(?!.*$serving_on_the_module)" ;;
     esac
     python3 tools/vm/list.py --match "$match" --except "$except" "$suite" \
       "$(suite_source "$suite")" >"$list" || die "cannot list suite $suite"
