@@ -26,6 +26,7 @@ x86_64 only, instead of QEMU's own loader:
                 with --build and no --run it has a menu of all programs
   --usb         the same image as a USB stick
   --uefi        under UEFI firmware (OVMF) instead of SeaBIOS
+  --bochs       in Bochs instead of QEMU: with x2APIC and TSC deadline
 END
 }
 
@@ -48,6 +49,7 @@ while [[ $# -gt 0 ]]; do
     --iso) [[ $boot == usb ]] || boot=iso ;;
     --usb) boot=usb ;;
     --uefi) firmware=uefi ;;
+    --bochs) boot=iso firmware=bochs ;;
     *) usage >&2; exit 2 ;;
   esac
   shift
@@ -193,7 +195,11 @@ if [[ $boot != kernel ]]; then
 fi
 [[ -z $only_build ]] || exit 0
 
-if [[ $boot != kernel ]]; then
+if [[ $firmware == bochs ]]; then
+  status=0
+  target_run_bochs "$out/image.iso" "$cpus" "$seconds" | tee "$log" || status=$?
+  exit "$status"
+elif [[ $boot != kernel ]]; then
   target_qemu_iso "$out/image.iso" "$cpus" "$boot" "$firmware"
 elif [[ $firmware == uefi ]]; then
   die "image: --uefi needs --iso or --usb"

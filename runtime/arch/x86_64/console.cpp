@@ -52,6 +52,7 @@ void console_listen() {
 // QEMU's isa-debug-exit ends with the low 8 bits of 2 * status + 1: 128 would
 // read as 0.  127 stands for all from there on.  Elsewhere the core halts.
 void exit(int status) {
+  for (int i = 0; i < 100'000 && !(in8(line + 5) & 0x40); ++i) relax();
   out32(0xf4, status >= 0 && status < 127 ? static_cast<u32>(status) : 127);
   for (char const c : "Shutdown")
     if (c != 0) out8(0x8900, static_cast<kernel::u8>(c));

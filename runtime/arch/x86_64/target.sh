@@ -65,6 +65,34 @@ target_qemu_iso() {
   fi
 }
 
+# target_run_bochs ISO CPUS SECONDS: prints the console; the status is the worst
+# that a program ended with.  Bochs has no exit status to give.
+target_run_bochs() {
+  local folder=$1.bochs status=0
+  need bochs bochs-term bochsbios vgabios
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cat >"$folder/options" <<END
+cpu: model=corei7_skylake_x, count=$2, ips=100000000
+memory: guest=256, host=256
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+ata0-master: type=cdrom, path=$1, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev=$folder/console
+display_library: term
+log: $folder/log
+panic: action=fatal
+END
+  printf 'c\nq\n' >"$folder/commands"
+  TERM=vt100 timeout -s KILL "$3" bochs-bin -q -f "$folder/options" \
+    -rc "$folder/commands" </dev/null >"$folder/screen" 2>&1 || status=$?
+  [[ $status -ne 137 ]] || return 124
+  cat "$folder/console" || return 255
+  awk '/^space .* ended with status / { n = 1; if ($6 + 0 > worst) worst = $6 + 0 }
+    END { exit n == 0 ? 255 : worst }' "$folder/console"
+}
+
 # isa-debug-exit turns status s into 2 s + 1; 127 stands for what is higher.
 target_status() {
   if (($1 % 2 == 0 || $1 == 255)); then echo 255; else echo $((($1 - 1) / 2)); fi
