@@ -9,7 +9,6 @@
 #include <linux/nospec.h>
 #include <linux/pid.h>
 #include <linux/sched/jobctl.h>
-#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
 #include <asm/special_insns.h>
@@ -59,9 +58,10 @@ void actv_wake(struct actv_activation *a)
 }
 
 /*
- * The successor of the activation that has just left this CPU, or of an
- * interrupt.  With nothing else to run here, it takes the very place of who
- * left: anywhere else it would disturb another processor's owner.
+ * Successors wake on this CPU: they take the very place of who has just left it,
+ * or is about to.  So each CPU runs as many of our threads as before.  Anywhere
+ * else they would disturb the owner of another processor, and beside other
+ * programs two owners would share one CPU.
  */
 static void actv_wake_work(struct irq_work *work)
 {
@@ -69,23 +69,20 @@ static void actv_wake_work(struct irq_work *work)
 		container_of(work, struct actv_activation, wake_work);
 
 	if (READ_ONCE(a->token))
-		actv_wake_with(a, is_idle_task(current) ? ACTV_WAKE_HERE : 0);
+		actv_wake_with(a, ACTV_WAKE_HERE);
 }
 
 /*
- * The successor of current, which sleeps next: it takes its place, or, where
- * others wait for this CPU as well, the scheduler balances as if current were
- * gone.  Current's state is that of a sleeper already, and interrupts are off:
- * so the successor does not preempt it on its way to schedule(), which would
- * cost a switch more.
+ * By current, which sleeps next.  Its state is that of a sleeper already, and
+ * interrupts are off: so the successor does not preempt it on its way to
+ * schedule(), which would cost a switch more.
  */
 static void actv_wake_successor(struct actv_activation *to)
 {
 	unsigned long flags;
 
 	local_irq_save(flags);
-	actv_wake_with(to, ACTV_WAKE_SYNC |
-			   (single_task_running() ? ACTV_WAKE_HERE : 0));
+	actv_wake_with(to, ACTV_WAKE_SYNC | ACTV_WAKE_HERE);
 	local_irq_restore(flags);
 }
 
