@@ -13,8 +13,11 @@
 //   strict    scheduler_options::strict
 //   hogs      beside one busy process per processor
 //   runnable  with a sampler that counts runnable kernel threads
+// owner WORKERS [MS]: a mutex whose owner is preempted, with and without a look
+// at what is published of it.
 #include <activations/activations.hpp>
 #include <activations/detail/context.hpp>
+#include <activations/detail/mutex_core.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -284,6 +287,79 @@ int block(arguments const& args) {
   return block_bench(args, setting_of(args), inside, all_rounds<user_threads>);
 }
 
+// ----------------------------------------------------------- preempted owners
+
+// Spins for a millisecond or more: `informed`, while the owner runs by all that
+// is published of it; `blind`, as long as somebody has the mutex.
+struct informed : act::detail::native_mutex {
+  static constexpr int spin_turns = 100'000;
+};
+struct blind : informed {
+  class owner : public act::detail::lock_owner {
+   public:
+    // Relaxed: hints, as all that the base class keeps.
+    void set_to_caller() noexcept {
+      lock_owner::set_to_caller();
+      is_here_.store(true, std::memory_order::relaxed);
+    }
+    void set_to_absent() noexcept {
+      is_here_.store(false, std::memory_order::relaxed);
+      lock_owner::set_to_absent();
+    }
+    bool may_be_running() const noexcept {
+      return is_here_.load(std::memory_order::relaxed);
+    }
+
+   private:
+    std::atomic<bool> is_here_{false};
+  };
+};
+
+// Two threads a processor take turns in a critical section of 20 us, as many
+// compute beside them, and each processor has a busy process to compete with:
+// twice as many runnable threads as CPUs, so that owners are preempted in the
+// critical section. The value is all rounds, of both kinds.
+template <class Seam>
+void owner_bench(arguments const& args, char const* name) {
+  double const seconds = args.n ? 1e-3 * static_cast<double>(args.n) : 1;
+  auto const steps = static_cast<std::uint64_t>(20 * steps_per_us());
+  cpu_hogs const hogs(args.workers);
+  std::atomic<long> sections{0}, others{0};
+  elapsed time{};
+  user_threads::inside({.workers = args.workers}, [&] {
+    act::detail::mutex_core<Seam> mutex;
+    double const end = now() + seconds;
+    std::vector<act::user_thread> threads;
+    auto rounds = [&](std::atomic<long>& count, auto round) {
+      threads.emplace_back([&count, round, end, steps] {
+        while (now() < end) {
+          round();
+          ++count;
+          compute(steps / 4);
+          act::this_thread::yield();
+        }
+      });
+    };
+    stopwatch const watch;
+    for (unsigned i = 0; i < 2 * args.workers; ++i) {
+      rounds(sections, [&mutex, steps] {
+        mutex.lock();
+        compute(steps);
+        mutex.unlock();
+      });
+      rounds(others, [steps] { compute(steps); });
+    }
+    for (auto& thread : threads) thread.join();
+    time = watch.stop();
+  });
+  std::printf(
+      "{\"peer\":\"%s\",\"bench\":\"owner\",\"value\":%.6g,"
+      "\"unit\":\"rounds/s\",\"sections_per_s\":%.6g,\"cpu\":%.3f}\n",
+      name, static_cast<double>(sections + others) / time.wall,
+      static_cast<double>(sections) / time.wall, time.cpu);
+  std::fflush(stdout);
+}
+
 int run(arguments const& args) {
   if (args.is_block()) return block(args);
   if (args.is_ping_pong())
@@ -305,6 +381,8 @@ int run(arguments const& args) {
     channel_bench<user_threads>(args);
   else if (args.bench == "parked")
     parked_threads(args), parked_tasks(args);
+  else if (args.bench == "owner")
+    owner_bench<informed>(args, "informed"), owner_bench<blind>(args, "blind");
   else if (args.bench == "describe") {
     act::scheduler_options options;
     options.processors = args.workers;
