@@ -94,7 +94,9 @@ struct activations_image_grants {
  * other reads them.  Line n of a ring is written by storing the words, then
  * `epoch` = n / LINES + 1 (release); who reads line n waits for that epoch
  * (acquire).  Before line n + LINES is written, the writer waits until `read`
- * of the ring is n + 1 or more.
+ * of the ring is n + 1 or more.  Who is going to sleep sets `sleeps` of the ring
+ * it reads, then looks at the line once more; the writer takes it after the
+ * epoch (both seq_cst), and calls NOTIFY if it was set.
  */
 #define ACTIVATIONS_IMAGE_CHANNELS 16u
 #define ACTIVATIONS_IMAGE_CHANNEL_LINES 31u
@@ -106,8 +108,9 @@ struct activations_channel_line {
 
 struct activations_channel_ring {
   struct activations_channel_line lines[ACTIVATIONS_IMAGE_CHANNEL_LINES];
-  activations_word64 read; /* W: the reader; lines it is done with */
-  activations_u64 reserved[7];
+  activations_word64 read;   /* W: the reader; lines it is done with */
+  activations_word64 sleeps; /* W: 1, the reader; 0, the writer */
+  activations_u64 reserved[6];
 };
 
 /* Ring e is written by end e. */

@@ -13,7 +13,8 @@ namespace kernel {
 namespace {
 
 // A step between two looks at waiting interrupts, in pages.
-constexpr u64 pages_at_once = 16;
+constexpr u64 pages_at_once = 4;
+constexpr u64 table_reach = 512 * page_bytes;  // of one last table
 constexpr u64 most_text = 1024;
 
 [[noreturn]] void finish(core& here, machine::frame& registers, long result) {
@@ -32,7 +33,7 @@ bool is_user_range(u64 address, u64 bytes, u64 begin) {
          bytes <= ACTIVATIONS_IMAGE_USER_END - address;
 }
 
-// Does step(address) for each page of [address, +bytes), some at once; the
+// Does step(address, done) for each page of [address, +bytes), some at once; the
 // rest in calls that are made again if an interrupt waits.  Does not return
 // then.
 template <class Step>
@@ -43,9 +44,11 @@ long each_page(core&, space& home, machine::frame& registers, Step step) {
     home.lock.lock();
     long result = 0;
     for (u64 n = 0; n < pages_at_once && bytes != 0 && result == 0; ++n) {
-      result = step(address);
-      address += page_bytes;
-      bytes -= page_bytes;
+      u64 done = page_bytes;
+      result = step(address, done);
+      if (done > bytes) done = bytes;
+      address += done;
+      bytes -= done;
     }
     home.lock.unlock();
     if (result != 0) return result;
@@ -79,7 +82,7 @@ long call_map(core& here, space& home, machine::frame& registers) {
   u64 const access = registers.call_argument(2) & 7;
   if (!is_user_range(address, bytes, ACTIVATIONS_IMAGE_MEMORY)) return -EINVAL;
   if ((access & ACTIVATIONS_ACCESS_READ) == 0) return -EINVAL;
-  return each_page(here, home, registers, [&](u64 page) -> long {
+  return each_page(here, home, registers, [&](u64 page, u64&) -> long {
     return map_memory(home, here.frames, page, page_bytes,
                       static_cast<unsigned>(access))
                ? 0
@@ -95,8 +98,11 @@ long change(core& here, space& home, machine::frame& registers, u64 access) {
       (address < ACTIVATIONS_IMAGE_MEMORY &&
        address + bytes > ACTIVATIONS_IMAGE_INFO))
     return -EINVAL;
-  long const result = each_page(here, home, registers, [&](u64 page) -> long {
+  auto const step = [&](u64 page, u64& done) -> long {
     u64* const entry = home.tables.find(page);
+    if (entry == nullptr) done = table_reach - page % table_reach;
+    if (entry != nullptr && access == 0 && is_guard(*entry))
+      *entry &= ~guard_bit;
     if (entry == nullptr || !machine::is_present(*entry)) return 0;
     u64 const frame = machine::address_of(*entry);
     u64 const borrowed = *entry & machine::pte_borrowed;
@@ -106,7 +112,8 @@ long change(core& here, space& home, machine::frame& registers, u64 access) {
       *entry = borrowed != 0 ? 0 : retire(frame);
     machine::flush_page(page);
     return 0;
-  });
+  };
+  long const result = each_page(here, home, registers, step);
   flush_others(here, home);
   return result;
 }
@@ -123,8 +130,7 @@ long call_alias(core& here, space& home, machine::frame& registers) {
       is_user_range(address, bytes, ACTIVATIONS_IMAGE_USER_BEGIN);
   if ((!is_near && !is_user_range(address, bytes, ACTIVATIONS_IMAGE_MEMORY)) ||
       !is_user_range(of, bytes, ACTIVATIONS_IMAGE_USER_BEGIN) ||
-      (access & ACTIVATIONS_ACCESS_READ) == 0 ||
-      bytes > pages_at_once * page_bytes)
+      (access & ACTIVATIONS_ACCESS_READ) == 0 || bytes > 16 * page_bytes)
     return -EINVAL;
   home.lock.lock();
   long result = 0;
@@ -142,6 +148,20 @@ long call_alias(core& here, space& home, machine::frame& registers) {
   }
   home.lock.unlock();
   return result;
+}
+
+// Nothing is to be mapped at these addresses.
+long call_guard(core& here, space& home, machine::frame& registers) {
+  if (!is_user_range(registers.call_argument(0), registers.call_argument(1),
+                     ACTIVATIONS_IMAGE_MEMORY))
+    return -EINVAL;
+  return each_page(here, home, registers, [&](u64 page, u64&) -> long {
+    u64* const entry = home.tables.make_entry(here.frames, page);
+    if (entry == nullptr) return -ENOMEM;
+    if (machine::is_present(*entry)) return -EEXIST;
+    *entry |= guard_bit;
+    return 0;
+  });
 }
 
 [[noreturn]] void sleep(core& here, dispatcher& caller,
@@ -261,7 +281,8 @@ long call_device(dispatcher&, u64 device, u64 operation) {
       result = change(here, home, registers, 0);
       break;
     case ACTIVATIONS_IMAGE_PROTECT:
-      result = (argument(2) & ACTIVATIONS_ACCESS_READ) == 0
+      result = argument(2) == 0 ? call_guard(here, home, registers)
+               : (argument(2) & ACTIVATIONS_ACCESS_READ) == 0
                    ? -EINVAL
                    : change(here, home, registers, argument(2) & 7);
       break;
@@ -275,6 +296,12 @@ long call_device(dispatcher&, u64 device, u64 operation) {
       break;
     case ACTIVATIONS_IMAGE_DEVICE:
       result = call_device(caller, argument(0), argument(1));
+      break;
+    case ACTIVATIONS_IMAGE_CHANNEL_CALL:
+      result = channel_open(here, caller, argument(0), argument(1));
+      break;
+    case ACTIVATIONS_IMAGE_NOTIFY:
+      result = channel_notify(here, caller, argument(0), argument(1));
       break;
     default:
       break;

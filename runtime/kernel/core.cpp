@@ -82,6 +82,7 @@ void arm_timer(core& here, dispatcher const* next) {
       earliest = next->slice_ends_ns;
     if (ready > 1 && here.turn_ends_ns < earliest) earliest = here.turn_ends_ns;
   }
+  here.timer_ns = earliest;
   machine::set_timer(earliest);
 }
 
@@ -107,6 +108,8 @@ void arm_timer(core& here, dispatcher const* next) {
 
 void expire(core& here) {
   u64 const now = machine::now_ns();
+  if (here.timer_ns < now && now - here.timer_ns > here.latest_ns)
+    here.latest_ns = now - here.timer_ns;
   for (unsigned i = 0; i < here.dispatcher_count; ++i) {
     dispatcher& d = *here.dispatchers[i];
     if (d.is(dispatcher_state::sleeping) && d.deadline_ns <= now)

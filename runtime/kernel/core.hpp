@@ -34,6 +34,8 @@ struct core {
   unsigned dispatcher_count;
   unsigned turn;     // where round-robin goes on
   u64 turn_ends_ns;  // when others may run
+  u64 timer_ns;      // what the timer is set to
+  u64 latest_ns;     // the longest that it came later: interrupts were off
   // Division of cores, see division.cpp.
   space* owner;       // whose dispatchers alone run here; null: all
   space* next_owner;  // if it is being revoked
@@ -61,6 +63,8 @@ inline core& core_at(unsigned i) {
 }
 
 extern unsigned core_count;
+// The value of NAME= in the command line.
+u64 command_number(char const* name, u64 otherwise);
 [[nodiscard]] bool has_started(unsigned core);
 
 // ---- ways in -------------------------------------------------------------------

@@ -100,6 +100,15 @@ unsigned wanted_cores(unsigned there) {
 }
 
 // Loads what run= names, one space each, on the cores in turn.
+// So many MiB for each space by memory=N; of several, no more than an equal
+// part of one core's memory, so that none can take what another needs there.
+void limit_memory(unsigned count) {
+  u64 most = never;
+  if (count > 1) most = core_at(0).frames.free_frames() / count;
+  if (u64 const asked = command_number("memory=", 0)) most = 256 * asked;
+  for (unsigned i = 0; i < count; ++i) spaces[i].tables.limit(most);
+}
+
 void load_programs(core& here) {
   char const* at = option("run=");
   if (at == nullptr) refuse("nothing to run", "", 0, "");
@@ -115,6 +124,7 @@ void load_programs(core& here) {
     ++count;
     at += length;
   } while (*at++ == ',');
+  limit_memory(count);
   // Not earlier: the first to end must not be taken for the last.
   for (unsigned i = 0; i < count; ++i)
     if (attach(here, spaces[i], 0, i % core_count) != 0)
@@ -134,6 +144,15 @@ void err_on_purpose() {
 }
 
 }  // namespace
+
+u64 command_number(char const* name, u64 otherwise) {
+  char const* at = option(name);
+  if (at == nullptr) return otherwise;
+  u64 value = 0;
+  for (; *at >= '0' && *at <= '9'; ++at)
+    value = 10 * value + static_cast<unsigned>(*at - '0');
+  return value;
+}
 
 bool has_started(unsigned core) {
   return started_cores[core].load(std::memory_order::acquire) != 0;

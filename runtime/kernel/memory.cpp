@@ -52,12 +52,19 @@ void frame_pool::give(u64 frame) {
   ++free_;
 }
 
+u64 page_tables::take(frame_pool& frames) {
+  if (taken_ >= most_) return 0;
+  u64 const frame = frames.take();
+  if (frame != 0) ++taken_;
+  return frame;
+}
+
 bool page_tables::make(frame_pool& frames) {
-  root_ = frames.take();
+  root_ = take(frames);
   if (root_ == 0) return false;
   u64 gigabytes = root_;
   for (unsigned level = machine::table_levels; level > 3; --level) {
-    u64 const next = frames.take();
+    u64 const next = take(frames);
     if (next == 0) return false;
     table_at(gigabytes)[0] = machine::table(next);
     gigabytes = next;
@@ -72,7 +79,7 @@ u64* page_tables::make_entry(frame_pool& frames, u64 address) {
   for (unsigned level = machine::table_levels - 1; level > 0; --level) {
     u64& entry = table[index_of(address, level)];
     if (!machine::is_present(entry)) {
-      u64 const next = frames.take();
+      u64 const next = take(frames);
       if (next == 0) return nullptr;
       entry = machine::table(next);
     }
@@ -100,6 +107,8 @@ void page_tables::clear_table(frame_pool& frames, u64 table, unsigned level) {
       clear_table(frames, machine::address_of(entry), level - 1);
     else if (is_retired(entry))
       frames.give(retired_frame(entry));
+    else if (is_guard(entry))
+      continue;
     else if ((entry & machine::pte_borrowed) == 0)
       frames.give(machine::address_of(entry));
   }
@@ -108,7 +117,7 @@ void page_tables::clear_table(frame_pool& frames, u64 table, unsigned level) {
 
 void page_tables::clear(frame_pool& frames) {
   if (root_ != 0) clear_table(frames, root_, machine::table_levels - 1);
-  root_ = 0;
+  root_ = taken_ = 0;
 }
 
 }  // namespace kernel

@@ -34,15 +34,20 @@ class frame_pool {
 // with the frame that was unmapped there.  The frame waits for the next map at
 // its address, and returns to a pool only with the space's end: until then a
 // core that still has the translation harms nobody else.  A *borrowed* entry
-// maps a frame that another entry owns.
+// maps a frame that another entry owns.  An entry that is not present may be a
+// *guard*: nothing is mapped there until it is unmapped.
 inline bool is_retired(u64 entry) {
-  return entry != 0 && (entry & 1) == 0;
+  return (entry & 3) == 2;
 }
 inline u64 retire(u64 frame) {
   return frame | 2;
 }
 inline u64 retired_frame(u64 entry) {
-  return entry & ~u64{2};
+  return entry & ~u64{7};
+}
+inline constexpr u64 guard_bit = 4;
+inline bool is_guard(u64 entry) {
+  return (entry & 1) == 0 && (entry & guard_bit) != 0;
 }
 
 class page_tables {
@@ -58,9 +63,16 @@ class page_tables {
   // Gives back all tables, and all frames that they own.
   void clear(frame_pool& frames);
 
+  // Zeroed, for a table or for the space: counted, up to the limit.
+  [[nodiscard]] u64 take(frame_pool& frames);
+  void limit(u64 most_frames) { most_ = most_frames; }
+
  private:
   void clear_table(frame_pool& frames, u64 table, unsigned level);
+  // Zeroes to begin with: nothing is constructed here.
   u64 root_ = 0;
+  u64 taken_ = 0;
+  u64 most_ = 0;
 };
 
 }  // namespace kernel

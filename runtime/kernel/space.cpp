@@ -21,6 +21,18 @@ T* at(U* base, u64 bytes) {
   return reinterpret_cast<T*>(reinterpret_cast<u64>(base) + bytes);
 }
 
+// latency=N: fails if a timer came more than N ns late (runtime/README.md).
+[[noreturn]] void end_machine(core& here, int status) {
+  u64 const most = command_number("latency=", never);
+  if (most != never) {
+    print("kernel: the timer came up to ");
+    print_decimal(here.latest_ns);
+    print(" ns late\n");
+    if (here.latest_ns > most && status == 0) status = 1;
+  }
+  machine::exit(status);
+}
+
 void copy_text(char* to, u64 room, char const* from) {
   u64 i = 0;
   for (; i + 1 < room && from[i] != 0; ++i) to[i] = from[i];
@@ -125,17 +137,16 @@ bool map_memory(space& home, frame_pool& frames, u64 address, u64 bytes,
                 unsigned access) {
   for (u64 done = 0; done < bytes; done += page_bytes) {
     u64* const entry = home.tables.make_entry(frames, address + done);
-    if (entry == nullptr || machine::is_present(*entry)) return false;
+    if (entry == nullptr || machine::is_present(*entry) || is_guard(*entry))
+      return false;
     if (is_retired(*entry)) {
       u64 const frame = retired_frame(*entry);
       __builtin_memset(reinterpret_cast<void*>(frame), 0, page_bytes);
       *entry = machine::leaf(frame, access);
       continue;
     }
-    if (home.frame_count >= home.most_frames) return false;
-    u64 const frame = frames.take();
+    u64 const frame = home.tables.take(frames);
     if (frame == 0) return false;
-    ++home.frame_count;
     *entry = machine::leaf(frame, access);
   }
   return true;
@@ -184,10 +195,9 @@ space* load(core& here, char const* name, char const* arguments,
   space& home = *made;
   home.is_used = true;
   home.index = static_cast<unsigned>(made - spaces);
-  home.most_frames = ~u64{0};
+  home.tables.limit(never);
   home.wanted = 0;
   home.limit = most_cores;
-  home.frame_count = 0;
   home.status = 0;
   home.is_ending.store(0, std::memory_order::relaxed);
   copy_text(home.name, sizeof home.name, name);
@@ -380,6 +390,7 @@ void drop_space(core& here, space& home) {
 void space_dropped(core& here, space& home) {
   if (home.drops_left.fetch_sub(1, std::memory_order::acq_rel) != 1) return;
   device_forget(home);
+  channel_forget(here, home);
   divide_ended(here, home);
   home.tables.clear(here.frames);
   home.is_used = false;
@@ -390,7 +401,7 @@ void space_dropped(core& here, space& home) {
   print("\n");
   if (home.status != 0) final_status.store(home.status);
   if (living_spaces.fetch_sub(1, std::memory_order::acq_rel) == 1)
-    machine::exit(final_status.load());
+    end_machine(here, final_status.load());
 }
 
 void fail_space(core& here, dispatcher& victim, machine::frame const& registers,

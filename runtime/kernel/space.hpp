@@ -74,8 +74,6 @@ struct space {
   unsigned index;
   spin_lock lock;  // tables, frames
   page_tables tables;
-  u64 frame_count;  // mapped frames, for the limit
-  u64 most_frames;
   dispatcher dispatchers[most_dispatchers];
   activations_info_header* info;
   activations_control_header* control;
@@ -156,6 +154,11 @@ inline bool may_run(core const& here, dispatcher const& d) {
          (here.owner == nullptr || here.owner == d.home);
 }
 bool has_ready(core const& here, space const& home);
+
+// channel.cpp
+long channel_open(core& here, dispatcher& caller, u64 n, u64 end);
+long channel_notify(core& here, dispatcher& caller, u64 n, u64 end);
+void channel_forget(core& here, space& home);
 
 // device.cpp
 void device_came(core& here, u32 device);
