@@ -213,12 +213,18 @@ void divide_assigned(core& here, space* owner, unsigned c) {
 
 void divide_idle(core& here, unsigned c, bool idle) {
   space* const owner = owners[c];
-  if (owner == nullptr || is_idle[c] == idle || promised[c] != owner) return;
-  is_idle[c] = idle;
+  if (owner == nullptr) return;
+  if (!idle) {  // also if the core is promised to somebody else by now
+    is_idle[c] = false;
+    owner->limit = most_cores;
+    return divide(here);
+  }
+  if (is_idle[c] || promised[c] != owner) return;
+  is_idle[c] = true;
   unsigned has = 0;
   for (unsigned i = 0; i < core_count; ++i) has += promised[i] == owner ? 1 : 0;
   unsigned const limit = owner->limit < has ? owner->limit : has;
-  owner->limit = !idle ? most_cores : limit > 0 ? limit - 1 : 0;
+  owner->limit = limit > 0 ? limit - 1 : 0;
   divide(here);
 }
 
@@ -243,6 +249,7 @@ void divide_ended(core& here, space& home) {
   for (auto const& s : spaces)
     if (takes_part(s) && s.wanted != 0) is_divided = true;
   divide(here);
+  for (auto& s : spaces) place_all(here, s);
 }
 
 // ---- the core that is divided -------------------------------------------------
@@ -290,7 +297,8 @@ void assign_core(core& here, space* to) {
     to = nullptr;
   here.next_owner = to;
   if (here.owner == to) {  // taken back
-    here.is_revoked = false;
+    here.is_revoked = here.is_lent = false;
+    here.idle_since_ns = 0;
     for (unsigned i = 0; i < here.dispatcher_count; ++i)
       if (here.dispatchers[i]->home == to &&
           here.dispatchers[i]->own_core == here.index)
@@ -308,6 +316,10 @@ void assign_core(core& here, space* to) {
 // Who runs here is stopped by the way out of the kernel.
 void change_owner(core& here) {
   space* const before = here.owner;
+  // They were not idle, whatever core 0 was told before; told at the end, as
+  // that may change the list.
+  dispatcher* robbed[most_dispatchers_on_core];
+  unsigned robbed_count = 0;
   here.owner = here.next_owner;
   here.is_revoked = false;
   here.is_lent = false;
@@ -319,15 +331,18 @@ void change_owner(core& here) {
       continue;
     }
     if (before != nullptr && d.home != before) continue;
-    change_word(d,
-                1u << ACTIVATIONS_PROCESSOR_RUNNING |
-                    1u << ACTIVATIONS_PROCESSOR_REVOKING,
-                ACTIVATIONS_PROCESSOR_PREEMPTED);
+    if (change_word(d,
+                    1u << ACTIVATIONS_PROCESSOR_RUNNING |
+                        1u << ACTIVATIONS_PROCESSOR_REVOKING,
+                    ACTIVATIONS_PROCESSOR_PREEMPTED))
+      robbed[robbed_count++] = &d;
     if (!d.is(dispatcher_state::ready)) continue;
     d.processor->preemptions.fetch_add(1, std::memory_order::relaxed);
     d.events |= ACTIVATIONS_EVENT_PREEMPTED;
   }
   send(here, 0, {message_kind::assigned, here.index, here.owner});
+  for (unsigned i = 0; i < robbed_count; ++i)
+    send(here, 0, {message_kind::stranded, 0, robbed[i]});
 }
 
 void move_dispatcher(core& here, dispatcher& d, unsigned to) {

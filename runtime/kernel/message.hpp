@@ -27,7 +27,7 @@ enum class message_kind : u32 {
   assigned,  // a space: core `value` is its own now
   idle,      // core `value` has nothing to run
   busy,      // core `value` has something again
-  stranded,  // a dispatcher: woken on a core that is not its space's
+  stranded,  // a dispatcher: has work on a core that is not its space's
   arrived,   // a dispatcher: is on core `value`
   // From core 0:
   assign,  // a space: your core is to be its own

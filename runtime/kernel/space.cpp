@@ -375,11 +375,7 @@ void drop_space(core& here, space& home) {
   here.dispatcher_count = kept;
   here.turn = 0;
   if (here.next_owner == &home) here.next_owner = nullptr;
-  if (here.owner == &home) {
-    here.owner = here.next_owner = nullptr;
-    here.is_revoked = here.is_lent = false;
-    here.idle_since_ns = 0;
-  }
+  if (here.owner == &home) change_owner(here);
   if (here.loaded != nullptr && here.loaded->home == &home) {
     machine::use_tables(machine::kernel_root());
     here.loaded = nullptr;

@@ -84,10 +84,11 @@ bool work(activations::scheduler& here, share& total, Enough enough) {
     u64 const until = user::now_ns() + 60'000'000'000u;
     u64 const busy = busy_ns.load();
     u64 const granted = granted_now();
-    while (!enough() && user::now_ns() < until) tree(6);
+    bool is_enough = false;  // the next look might see another change
+    while (!(is_enough = enough()) && user::now_ns() < until) tree(6);
     total.busy += busy_ns.load() - busy;
     total.granted += granted_now() - granted;
-    return enough();
+    return is_enough;
   });
 }
 
