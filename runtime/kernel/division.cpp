@@ -316,8 +316,8 @@ void assign_core(core& here, space* to) {
 // Who runs here is stopped by the way out of the kernel.
 void change_owner(core& here) {
   space* const before = here.owner;
-  // They were not idle, whatever core 0 was told before; told at the end, as
-  // that may change the list.
+  // They had work, whatever core 0 was told before: ran, or were warned while
+  // they ran and sleep only for that.  Told at the end: it may change the list.
   dispatcher* robbed[most_dispatchers_on_core];
   unsigned robbed_count = 0;
   here.owner = here.next_owner;
@@ -331,12 +331,13 @@ void change_owner(core& here) {
       continue;
     }
     if (before != nullptr && d.home != before) continue;
-    if (change_word(d,
-                    1u << ACTIVATIONS_PROCESSOR_RUNNING |
-                        1u << ACTIVATIONS_PROCESSOR_REVOKING,
-                    ACTIVATIONS_PROCESSOR_PREEMPTED))
-      robbed[robbed_count++] = &d;
-    if (!d.is(dispatcher_state::ready)) continue;
+    bool const is_ready = d.is(dispatcher_state::ready);
+    bool const was_warned = change_word(d, 1u << ACTIVATIONS_PROCESSOR_REVOKING,
+                                        ACTIVATIONS_PROCESSOR_PREEMPTED);
+    change_word(d, 1u << ACTIVATIONS_PROCESSOR_RUNNING,
+                ACTIVATIONS_PROCESSOR_PREEMPTED);
+    if (was_warned || is_ready) robbed[robbed_count++] = &d;
+    if (!is_ready) continue;
     d.processor->preemptions.fetch_add(1, std::memory_order::relaxed);
     d.events |= ACTIVATIONS_EVENT_PREEMPTED;
   }
