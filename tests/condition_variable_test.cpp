@@ -339,18 +339,22 @@ TEST(ConditionVariable, ARequestToStopEndsTheWait) {
 TEST(ConditionVariable, ARequestToStopWakesNobodyElse) {
   monitor at;
   std::stop_source source;
+  std::atomic<int> waiting{0};
   std::atomic<bool> other_returned{false};
   crew all;
   all.threads(1, [&](int) {
     std::unique_lock hold(at.m);
+    ++waiting;
     at.changed.wait(hold);
     other_returned = true;
   });
   all.kernel_threads(1, [&](int) {
     std::unique_lock hold(at.m);
+    ++waiting;
     (void)at.changed.wait(hold, source.get_token(), [] { return false; });
   });
-  let_others_wait();
+  while (waiting < 3) std::this_thread::yield();
+  { std::lock_guard hold(at.m); }  // so the last has started to wait
   source.request_stop();
   let_others_wait();
   EXPECT_FALSE(other_returned);
