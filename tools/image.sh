@@ -19,6 +19,8 @@ usage: ./do image ARCH [OPTION...]
   --timeout S   seconds until QEMU is ended, which counts as failure (120)
   --qemu T      more words for QEMU
   --log FILE    a copy of the console there
+  --input T     typed, with \n for a new line, when a program says that it is
+                "ready for input"
   --sizes       bytes of kernel text, data and stacks, instead of a run
 
 x86_64 only, instead of QEMU's own loader:
@@ -34,7 +36,7 @@ END
 arch=$1
 shift
 [[ -e runtime/arch/$arch/target.sh ]] || die "image: no target '$arch'"
-run='' cpus=1 more='' only_build='' seconds=120 qemu_more='' log=/dev/null
+run='' cpus=1 more='' only_build='' seconds=120 qemu_more='' log=/dev/null input=''
 only_sizes='' boot=kernel firmware=bios
 while [[ $# -gt 0 ]]; do
   case $1 in
@@ -44,6 +46,7 @@ while [[ $# -gt 0 ]]; do
     --timeout) seconds=$2; shift ;;
     --qemu) qemu_more=$2; shift ;;
     --log) log=$2; shift ;;
+    --input) input=$2; shift ;;
     --build) only_build=yes ;;
     --sizes) only_sizes=yes ;;
     --iso) [[ $boot == usb ]] || boot=iso ;;
@@ -213,23 +216,33 @@ qemu+=($qemu_more)
 now() { echo "${EPOCHREALTIME//[!0-9]/}"; }
 
 # Copies the console; by lines until the kernel says that the next instruction
-# is a program's, and says when that was.
+# is a program's, and says when that was; with --input until that is wanted.
 watch_console() {
   local line
   while IFS= read -r line; do
     printf '%s\n' "$line"
-    if [[ $line == 'kernel: user mode begins'* ]]; then
-      printf '== image: first user instruction after %d ms\n' \
-        $((($(now) - $1) / 1000))
-      exec cat
-    fi
+    case $line in
+      'kernel: user mode begins'*)
+        printf '== image: first user instruction after %d ms\n' \
+          $((($(now) - $1) / 1000))
+        [[ -n $input ]] || exec cat
+        ;;
+      'ready for input'*)
+        [[ -z $input ]] || printf '%b' "$input" >&"$keyboard"
+        exec cat
+        ;;
+    esac
   done
   printf '%s' "$line"
 }
 
+# Open for writing, too: it has no end before QEMU's.
+mkfifo "$out/keyboard.$$"
+exec {keyboard}<>"$out/keyboard.$$"
+rm "$out/keyboard.$$"
 begin=$(now)
 set +e
-timeout --foreground "$seconds" "${qemu[@]}" </dev/null |
+timeout --foreground "$seconds" "${qemu[@]}" <&"$keyboard" |
   watch_console "$begin" | tee "$log"
 status=${PIPESTATUS[0]}
 set -e

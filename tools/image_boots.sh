@@ -104,6 +104,16 @@ short_boots() {
   boot "a fault in the kernel ends in a panic" --status 255 \
     --run hello --cpus 2 --arguments panic=fault \
     --says 'kernel panic on core 1' --says 'back-trace: 0x'
+  boot "channels of two spaces lose nothing" --run channel,channel --cpus 2
+  boot "wild calls harm no other space" --run fuzz,fuzz --cpus 2 \
+    --arguments 'memory=24 calls=2000'
+  boot "a driver in user space, a thread for each line" --run echo --cpus 2 \
+    --arguments sum=1204 --input 'one\ntwo\nthree\nend\n'
+  # In instructions; 6,408 to 7,400 were seen.
+  boot "long calls put no timer off for long" --run long_calls \
+    --arguments latency=20000 --qemu '-icount shift=0'
+  boot "a bound below what they take fails" --status 1 --run long_calls \
+    --arguments latency=1000 --qemu '-icount shift=0'
   command_of "the suite and the examples print what they do on Linux" \
     tools/image_conformance.sh "$target"
   command_of "benchmarks end in Google Benchmark's JSON" \
