@@ -347,8 +347,10 @@ void change_owner(core& here) {
 }
 
 void move_dispatcher(core& here, dispatcher& d, unsigned to) {
-  if (d.core_index.load(std::memory_order::relaxed) != here.index ||
-      d.is(dispatcher_state::unused) || to == here.index)
+  // On its way here it is nobody's to move: it would be in two cores' lists.
+  // When it arrives it says so, if it should be elsewhere.
+  if (d.core_index.load(std::memory_order::acquire) != here.index ||
+      !d.is_adopted || d.is(dispatcher_state::unused) || to == here.index)
     return;
   if (here.current == &d) {  // its registers are not in `saved` now
     here.current_moves = to + 1;

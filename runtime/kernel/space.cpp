@@ -232,6 +232,7 @@ long attach(core& here, space& home, unsigned index, unsigned core_index) {
   home.lock.unlock();
   if (is_taken) return -EBUSY;
   d.own_core = core_index;
+  d.is_adopted = false;
   d.core_index.store(core_index, std::memory_order::relaxed);
   d.page->core = core_index;
   d.deadline_ns = never;
@@ -316,6 +317,7 @@ void adopt(core& here, dispatcher& comes) {
   if (here.dispatcher_count == most_dispatchers_on_core)
     panic("too many dispatchers on one core");
   here.dispatchers[here.dispatcher_count++] = &comes;
+  comes.is_adopted = true;
   comes.page->core = here.index;
   bool const is_guest = comes.own_core != here.index;
   if (is_guest)
@@ -336,6 +338,7 @@ void leave_core(core& here, dispatcher& goes) {
       here.dispatchers[kept++] = here.dispatchers[i];
   here.dispatcher_count = kept;
   here.turn = 0;
+  goes.is_adopted = false;
   if (here.loaded != &goes) return;
   machine::save_state(goes.switched);
   // Its tables may go on in use.

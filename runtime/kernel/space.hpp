@@ -40,8 +40,10 @@ struct dispatcher {
   space* home;
   unsigned index;     // in its space
   unsigned own_core;  // as ATTACH said
-  // Where it is: changed there, when it moves.
+  // Where it is: changed there, when it moves; in that core's list as soon as
+  // `adopt` has come.
   std::atomic<unsigned> core_index;
+  bool is_adopted;
   std::atomic<dispatcher_state> state;  // others look
   [[nodiscard]] bool is(dispatcher_state what) const {
     return state.load(std::memory_order::relaxed) == what;
