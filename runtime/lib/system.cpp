@@ -39,8 +39,10 @@ std::atomic<void const*> sleeps_on[ACTIVATIONS_IMAGE_DISPATCHERS];
 long futex_wait(std::uint32_t const* word, std::uint32_t expected,
                 u64 deadline) {
   auto& own = sleeps_on[this_page().index];
-  // seq_cst: the waker stores to the word and reads this.
-  own.store(word, std::memory_order::seq_cst);
+  // seq_cst: the waker stores to the word and reads this.  An exchange, since
+  // QEMU lets the load below pass a store on aarch64 (stlr, ldar), which the
+  // architecture does not.
+  own.exchange(word, std::memory_order::seq_cst);
   long result = 0;
   if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != expected) {
     result = -EAGAIN;
