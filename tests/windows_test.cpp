@@ -75,6 +75,9 @@ std::atomic<std::uint64_t> stuck{0};
 std::atomic<std::uint32_t> turns{0};
 // Somebody waits for the next turn: one at a time, or all would.
 std::atomic<bool> is_blocked{false};
+// How slices end, unless a kernel ends them: the lookout waits for a thread to
+// leave the critical sections where it is to be told.
+std::atomic<activations::detail::preempt_signal const*> slice_signal{nullptr};
 // Calls of malloc by an activation that must not be stopped.
 std::atomic<std::uint64_t> forbidden_calls{0};
 
@@ -117,14 +120,17 @@ void take_turn() {
   if (is_blocked) activations::detail::futex_wake(turns, INT_MAX);
 }
 
-// Computes for some slices, at most until its stop is pending, or it was
-// stopped and others ran.
+// The slice ends here: where a signal says so, it comes now; where a kernel
+// does, compute until then.  At most until the stop is pending, or the caller
+// was stopped and others ran.
 void compute() {
   ++deliveries;
   auto const* const self = current_activation();
   if (self == nullptr) return;  // only activations have slices
   auto const seen = turns.load();
   auto const begin = now_ns();
+  if (auto const* const signal = slice_signal.load())
+    signal->send(static_cast<pid_t>(syscall(SYS_gettid)));
   while (!over && now_ns() - begin < 3'000'000) {
     if (self->control->pending.load(std::memory_order::relaxed) != 0 ||
         turns.load() != seen) {
@@ -176,6 +182,7 @@ class workload {
   explicit workload(unsigned processors)
       : home_({.processors = processors, .slice = slice}) {
     over = false;
+    slice_signal = is_on_kernel() ? nullptr : &signal_;
     for (int i = 0; i < 4; ++i)
       tickers_.push_back(home_.spawn([] {
         while (!over) {
@@ -191,6 +198,7 @@ class workload {
     over = true;
     take_turn();
     for (auto& one : tickers_) one.join();
+    slice_signal = nullptr;
   }
 
   void round() {
@@ -238,6 +246,7 @@ class workload {
     }
   }
 
+  activations::detail::preempt_signal signal_;
   scheduler home_;
   activations::mutex mutex_;
   activations::counting_semaphore<> there_{0}, back_{0};
