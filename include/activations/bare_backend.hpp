@@ -249,10 +249,15 @@ class bare_backend final : public detail::backend {
         return index;
     }
   }
+  // Again if another scheduler changed the sum meanwhile: its call may have
+  // come before ours.
   static void request(int more) noexcept {
-    auto const all =
-        requested_.fetch_add(more, std::memory_order::relaxed) + more;
-    call(ACTIVATIONS_CALL_REQUEST, static_cast<std::uint64_t>(all));
+    auto all = requested_.fetch_add(more, std::memory_order::seq_cst) + more;
+    for (int asked = all - 1; asked != all;
+         all = requested_.load(std::memory_order::seq_cst)) {
+      asked = all;
+      call(ACTIVATIONS_CALL_REQUEST, static_cast<std::uint64_t>(asked));
+    }
   }
 
   static void run_dispatcher(void* argument) {
