@@ -149,7 +149,8 @@ short_boots() {
 
 full_boots() {
   short_boots
-  boot "two spaces share the cores" --run two_jobs,two_jobs --cpus 2 \
+  ACTIVATIONS_IMAGE_TCG=multi \
+    boot "two spaces share the cores" --run two_jobs,two_jobs --cpus 2 \
     --says 'worker: gained' --says 'sleeper: gained'
   local rate cpus
   for rate in 1000 5000 10000; do
