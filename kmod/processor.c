@@ -3,7 +3,9 @@
  * Processors: to whom they are lent, idleness, timers.
  *
  * Nothing here sleeps, allocates or wakes.  What dispatches an activation
- * returns it, and the caller wakes it when it has dropped the lock.
+ * returns it, and the caller wakes it when it has dropped the lock.  One file,
+ * though a long one: every change of a processor's word is here, so that the
+ * argument for them can be read in one place.
  */
 #include <linux/smp.h>
 
