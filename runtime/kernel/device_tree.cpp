@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "device_tree.hpp"
 
+#include <algorithm>
+#include <iterator>
+
+extern "C" {
+extern char kernel_begin[];
+extern char kernel_end[];
+}
+
 namespace kernel {
 namespace {
 
@@ -12,6 +20,9 @@ constexpr std::uint32_t nop = 4;
 constexpr std::uint32_t end = 9;
 
 constexpr std::size_t header_bytes = 40;
+
+// The targets' kernels map no more.
+constexpr u64 mapped_end = u64{64} << 30;
 
 std::uint32_t big_endian(unsigned char const* at) noexcept {
   return std::uint32_t{at[0]} << 24 | std::uint32_t{at[1]} << 16 |
@@ -195,6 +206,29 @@ std::size_t device_tree::read_property(std::size_t offset,
   name = text_at(strings_, strings_bytes_, token(offset + 8));
   value = property(std::span(structure_ + data, size));
   return align(data + size);
+}
+
+void describe(device_tree const& tree, machine_description& machine) {
+  auto const first = reinterpret_cast<u64>(kernel_begin);
+  auto const behind = reinterpret_cast<u64>(kernel_end);
+  tree.for_each_node([&](device_node const& node) {
+    if (node.find("device_type").text() != "memory" || !node.is_enabled()) {
+      return true;
+    }
+    for (std::size_t i = 0; node.range(i).bytes != 0; ++i) {
+      if (machine.memory_count == std::size(machine.memory)) return false;
+      auto const all = node.range(i);
+      auto range = machine_description::range{
+          all.base, std::min(all.base + all.bytes, mapped_end)};
+      if (range.begin >= range.end) continue;
+      if (range.begin <= first && behind < range.end) range.begin = behind;
+      machine.memory[machine.memory_count++] = range;
+    }
+    return true;
+  });
+  if (machine.memory_count == 0) panic("no device tree, no memory");
+  auto const words = tree.find_named("chosen").find("bootargs").text();
+  words.copy(machine.command_line, sizeof machine.command_line - 1);
 }
 
 }  // namespace kernel

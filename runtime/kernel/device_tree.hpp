@@ -16,6 +16,8 @@
 #include <span>
 #include <string_view>
 
+#include "types.hpp"
+
 namespace kernel {
 
 // The value of one property: big-endian cells of 32 bits, or text.
@@ -131,5 +133,9 @@ class device_tree {
   std::uint32_t strings_bytes_ = 0;
   std::uint32_t bytes_ = 0;
 };
+
+// What the tree says of memory below 64 GiB, but for the kernel and what lies
+// before it in its range, and the command line.  Panics if there is no memory.
+void describe(device_tree const& tree, machine_description& machine);
 
 }  // namespace kernel

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "firmware.hpp"
 
-#include <string_view>
-
 #include "machine.hpp"
 
-extern "C" {
-extern machine::pte machine_gigabytes[512];  // boot.S
-extern char kernel_begin[];
-extern char kernel_end[];
-}
+extern "C" machine::pte machine_gigabytes[512];  // boot.S
 
 namespace machine {
 namespace {
@@ -36,40 +30,16 @@ u64 call_firmware(u64 function, u64 a = 0, u64 b = 0, u64 c = 0) {
   return x0;
 }
 
-// Each 1 GiB below 64 that holds memory, as one block; the first is devices.
+// Each 1 GiB that holds memory, as one block; the first is devices.
 void map(kernel::machine_description::range const& memory) {
   constexpr pte attributes =
       pte_present | pte_shared | pte_accessed | pte_no_execute;
-  for (u64 i = memory.begin / gigabyte; i < 64 && i * gigabyte < memory.end;
-       ++i) {
+  for (u64 i = memory.begin / gigabyte; i * gigabyte < memory.end; ++i) {
     if (machine_gigabytes[i] == 0) {
       machine_gigabytes[i] = i * gigabyte | attributes;
     }
   }
   asm volatile("dsb ishst\n\tisb" ::: "memory");
-}
-
-void find_memory(kernel::device_tree const& tree,
-                 kernel::machine_description& machine) {
-  tree.for_each_node([&](kernel::device_node const& node) {
-    if (node.find("device_type").text() != "memory" || !node.is_enabled()) {
-      return true;
-    }
-    for (std::size_t i = 0; node.range(i).bytes != 0; ++i) {
-      if (machine.memory_count == std::size(machine.memory)) return false;
-      auto range = kernel::machine_description::range{
-          node.range(i).base, node.range(i).base + node.range(i).bytes};
-      map(range);
-      // Of the kernel's own range, what lies behind the kernel.
-      auto const end = reinterpret_cast<u64>(kernel_end);
-      if (range.begin <= reinterpret_cast<u64>(kernel_begin) &&
-          end < range.end) {
-        range.begin = end;
-      }
-      machine.memory[machine.memory_count++] = range;
-    }
-    return true;
-  });
 }
 
 void find_cores(kernel::device_tree const& tree,
@@ -89,11 +59,9 @@ void find_cores(kernel::device_tree const& tree,
 
 void firmware_read(kernel::device_tree const& tree,
                    kernel::machine_description& machine) {
-  find_memory(tree, machine);
-  if (machine.memory_count == 0) kernel::panic("no device tree, no memory");
+  kernel::describe(tree, machine);
+  for (unsigned i = 0; i < machine.memory_count; ++i) map(machine.memory[i]);
   find_cores(tree, machine);
-  auto const words = tree.find_named("chosen").find("bootargs").text();
-  words.copy(machine.command_line, sizeof machine.command_line - 1);
 }
 
 u64 firmware_mpidr(unsigned core) {
