@@ -12,10 +12,8 @@ target_kernel_file=kernel.elf
 # target_qemu KERNEL CPUS COMMAND_LINE: sets the array `qemu`.
 target_qemu() {
   # One thread for all cores: with several, QEMU on x86 lets a load (ldar) pass
-  # an earlier store (stlr), which no aarch64 does, and wake-ups are lost.  Two
-  # cores that compute without end want several: one of them starves else.
-  qemu=(qemu-system-aarch64
-    -accel "tcg,thread=${ACTIVATIONS_IMAGE_TCG:-single}"
+  # an earlier store (stlr), which no aarch64 does, and wake-ups are lost.
+  qemu=(qemu-system-aarch64 -accel "tcg,thread=single"
     -machine "virt,gic-version=${ACTIVATIONS_IMAGE_GIC:-3}" -cpu max -m 256M
     -smp "$2" -kernel "$1" -append "$3" -display none -serial stdio -no-reboot
     -monitor none -nic none -semihosting)

@@ -144,8 +144,10 @@ inline bool shadow_stack_is_active() noexcept {
   return (features & 1) == 0;
 }
 
+// Not `yield`: most cores take it for a nop, and QEMU gives the host's thread
+// away for it, for a tenth of a second if another virtual core computes.
 inline void cpu_relax() noexcept {
-  asm volatile("yield" ::: "memory");
+  asm volatile("isb" ::: "memory");
 }
 
 }  // namespace activations::detail::arch
