@@ -47,6 +47,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -191,14 +192,10 @@ class core {
   void make_runnable(runnable& item) noexcept {
     activation* const self = current_activation();
     if (self != nullptr && self->home == this && self->owns_processor()) {
-      if (!self->ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
-        injected_.push(&item);
-      ACTIVATIONS_TEST_POINT(pushed);
-      check_ring(*self);
-      if (self->ring.size() == 1)
-        notify_of_one();
-      else
-        notify();
+      // Who stops us uses the ring, too (extract_stopped).
+      disabled_region::enter(*self);
+      push(*self, item);
+      disabled_region::leave(*self);
     } else {
       // What we push may run, and be the last that this scheduler waited for,
       // before notify() returns: wait_drained waits for us, too.  Release:
@@ -736,10 +733,24 @@ class core {
     return timers_.earliest_ns() == no_deadline ? 0 : monotonic_ns();
   }
 
+  // As make_runnable.  Requires: disabled.
+  void push(activation& self, runnable& item) noexcept {
+    assert(self.control->disabled.load(std::memory_order::relaxed) != 0);
+    if (!self.ring.push(&item, std::memory_order::seq_cst)) [[unlikely]]
+      injected_.push(&item);
+    ACTIVATIONS_TEST_POINT(pushed);
+    check_ring(self);
+    if (self.ring.size() == 1)
+      notify_of_one();
+    else
+      notify();
+  }
+
   // ---- after a switch ---------------------------------------------------
 
+  // Somebody may have taken the processor: push finds that out.
   static void requeue(void* argument, activation& self) noexcept {
-    self.home->make_runnable(*static_cast<strand*>(argument));
+    self.home->push(self, *static_cast<strand*>(argument));
   }
   static void inject_activation(void* argument, activation& self) noexcept {
     self.home->injected_.push(static_cast<activation*>(argument));

@@ -62,13 +62,17 @@ class runtime : public core {
   }
 
   void enlist(stop_entry& entry) noexcept {
-    disabled_region const region;
-    stop_lock_.lock();
-    entry.next = stops_;
-    if (stops_ != nullptr) stops_->prev = &entry;
-    stops_ = &entry;
-    bool const stopping = stopping_;
-    stop_lock_.unlock();
+    bool stopping = false;
+    {
+      disabled_region const region;
+      stop_lock_.lock();
+      entry.next = stops_;
+      if (stops_ != nullptr) stops_->prev = &entry;
+      stops_ = &entry;
+      stopping = stopping_;
+      stop_lock_.unlock();
+    }
+    // Runs user code.
     if (stopping) entry.source.request_stop();
   }
 
