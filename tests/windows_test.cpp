@@ -11,13 +11,13 @@ namespace test_points {
 
 // What ACTIVATIONS_TEST_POINT may be called with.
 constexpr std::string_view names[] = {
-    "enabling", "going_idle", "injected", "landed", "leaving", "notified",
-    "pushed", "search_over", "taken", "waking",
+    "counting_stacks", "enabling", "going_idle", "injected", "landed",
+    "leaving", "notified", "pushed", "search_over", "taken", "waking",
     // Where there is a kernel that listens.
     "collected", "releasing", "saying_so", "switching_to", "ticket_given",
     "timer_told", "word_cleared"};
 constexpr std::size_t count = sizeof(names) / sizeof(*names);
-constexpr std::size_t portable_count = 10;
+constexpr std::size_t portable_count = 11;
 
 consteval std::size_t number_of(std::string_view name) {
   std::size_t n = 0;
@@ -223,6 +223,14 @@ class workload {
       threads.push_back(home_.spawn([this] { ++finished_; }));
       tasks.push_back(home_.spawn(yield_and_finish()));
     }
+    // Both need the pool of stacks: no cache has this size.
+    threads.push_back(home_.spawn([this] {
+      for (int n = 0; n < 8; ++n) (void)home_.statistics();
+    }));
+    threads.push_back(home_.spawn([] {
+      for (int n = 0; n < 8; ++n)
+        user_thread({.stack_bytes = 96 * 1024}, [] {}).join();
+    }));
     for (auto& one : threads) one.join();
     for (auto& one : tasks) one.join();
     ++rounds_;

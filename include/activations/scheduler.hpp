@@ -180,6 +180,8 @@ class scheduler {
 #else
     s.kernel_threads = bare_->statistics();
 #endif
+    // Whoever is stopped here would hold the lock that threads' stacks need.
+    detail::disabled_region const region;
     s.stacks = runtime_->stacks().statistics();
     return s;
   }

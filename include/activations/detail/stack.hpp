@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <activations/config.hpp>
 #include <activations/detail/futex.hpp>
 #include <activations/detail/stack_guard.hpp>
 
@@ -219,9 +220,11 @@ class stack_pool {
       give_back(beyond);
   }
 
-  // Cost: takes the lock.
+  // Cost: takes the lock.  Context: as all that does so, a disabled region: who
+  // waits for the lock may be the scheduler (P9).
   [[nodiscard]] stack_pool_statistics statistics() noexcept {
     std::lock_guard const guard(lock_);
+    ACTIVATIONS_TEST_POINT(counting_stacks);
     auto result = counters_;
     result.live = live_;
     return result;
