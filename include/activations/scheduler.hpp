@@ -288,10 +288,12 @@ class scheduler {
 #else
   void start(scheduler_options const& options, std::vector<int> const& cpus) {
     auto const processors = static_cast<std::uint32_t>(cpus.size());
-    // One activation on each processor, with the number of its dispatcher.
+    auto const most = options.max_activations == 0
+                          ? bare_backend::default_activations
+                          : options.max_activations;
     runtime_ = std::make_unique<detail::runtime>(
-        processors, ACTIVATIONS_IMAGE_DISPATCHERS, options.stack_bytes,
-        options.model);
+        processors, ACTIVATIONS_IMAGE_DISPATCHERS + std::max(most, processors),
+        options.stack_bytes, options.model);
     bare_ = std::make_unique<bare_backend>(*runtime_, cpus, options.slice);
   }
 #endif

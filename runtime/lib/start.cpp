@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // From the program's first instruction to main.
+#include <activations/detail/bare/image.hpp>
+
 #include <atomic>
+#include <cstring>
 
 #include "system.hpp"
 
@@ -37,18 +40,27 @@ void* map(u64 bytes, unsigned access) {
 }
 
 u64 make_tls(unsigned i) {
-  auto const all = static_cast<u64>(tls_end - tls_begin);
-  u64 const room_bytes = all + 4096;
+  u64 const room_bytes = activations_image_tls_bytes();
   static unsigned char first[64 * 1024] __attribute__((aligned(64)));
   auto* const room = i == 0 && room_bytes <= sizeof first
                          ? first
                          : static_cast<unsigned char*>(map(room_bytes));
-  if (room == nullptr) return 0;
-  return place_tls(room, room_bytes, tls_begin,
-                   static_cast<u64>(tls_data_end - tls_begin), all);
+  return room == nullptr ? 0 : activations_image_make_tls(room);
 }
 
 }  // namespace user
+
+// With room for what place_tls puts around it.
+extern "C" std::size_t activations_image_tls_bytes() noexcept {
+  return static_cast<std::size_t>(tls_end - tls_begin) + 4096;
+}
+extern "C" std::uint64_t activations_image_make_tls(void* room) noexcept {
+  auto const bytes = activations_image_tls_bytes();
+  std::memset(room, 0, bytes);
+  return user::place_tls(static_cast<unsigned char*>(room), bytes, tls_begin,
+                         static_cast<user::u64>(tls_data_end - tls_begin),
+                         static_cast<user::u64>(tls_end - tls_begin));
+}
 
 extern "C" [[noreturn]] void user_start(activations_dispatcher* page) {
   user::set_thread_pointer(user::make_tls(page->index));

@@ -24,12 +24,16 @@
 #include <exception>
 
 #include <activations/detail/bare/image.hpp>
+#include <activations/detail/core.hpp>
 #include <activations/this_thread.hpp>
 
 #include "system.hpp"
 
 namespace user {
 namespace {
+
+using activations::detail::activation;
+using activations::detail::current_activation;
 
 // ---- futexes: who of the dispatchers sleeps on which word ---------------------
 
@@ -38,6 +42,15 @@ std::atomic<void const*> sleeps_on[ACTIVATIONS_IMAGE_DISPATCHERS];
 // As Linux's: 0, or a negative errno.  May return early.
 long futex_wait(std::uint32_t const* word, std::uint32_t expected,
                 u64 deadline) {
+  // Whoever ran here meanwhile could wait for another word.
+  activations::detail::disabled_region const region;
+  // A user thread lets others run first: whom it waits for may be stopped here.
+  activation* const self = current_activation();
+  if (self != nullptr && self->current != &self->base &&
+      self->control->disabled.load(std::memory_order::relaxed) == 1 &&
+      __atomic_load_n(word, __ATOMIC_SEQ_CST) == expected &&
+      self->home->lender().stop(*self, nullptr, nullptr))
+    return 0;
   auto& own = sleeps_on[this_page().index];
   // seq_cst: the waker stores to the word and reads this.  An exchange, since
   // QEMU lets the load below pass a store on aarch64 (stlr, ldar), which the

@@ -92,8 +92,8 @@ u64 make_tls(unsigned i);
 
 // What upcalls do, see upcall.cpp.  Returns where to go on: `slot`, unless it
 // has put other registers there, and others in *vector, the target's
-// saved_vector.  Context: disabled, on the upcall stack of this dispatcher,
-// with the runtime's rules for such code.
+// saved_vector.  Context: disabled, on the upcall stack of this dispatcher or
+// below the registers that it resumes, with the runtime's rules for such code.
 using upcall_handler = activations_save_slot* (*)(activations_dispatcher& page,
                                                   u64 events,
                                                   activations_save_slot* slot,

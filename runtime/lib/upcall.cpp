@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include <user_resume.hpp>
 
@@ -30,7 +31,7 @@ struct start_record {
 start_record starts[ACTIVATIONS_IMAGE_DISPATCHERS];
 // Kept for the next dispatcher of this index.
 char* base_stacks[ACTIVATIONS_IMAGE_DISPATCHERS];
-u64 thread_pointers[ACTIVATIONS_IMAGE_DISPATCHERS];
+u64 thread_pointers[ACTIVATIONS_IMAGE_DISPATCHERS];  // the present ones
 char* upcall_stacks[ACTIVATIONS_IMAGE_DISPATCHERS];
 
 u64 top_of(char* stack, u64 bytes) {
@@ -54,6 +55,29 @@ bool map_touched(activations_dispatcher& page) {
   times = at == last ? times + 1 : 0;
   last = at;
   return times < 3;
+}
+
+// As activations_image_keep lays it out.
+struct alignas(64) kept_context {
+  saved_vector vector;
+  saved_general general;
+};
+
+// Goes on with a context; what comes meanwhile is handled first.
+[[noreturn]] void go_on(activations_dispatcher& page,
+                        activations_save_slot* slot, saved_vector& vector) {
+  auto& control = activation_control(page.index);
+  for (;;) {
+    page.resuming = reinterpret_cast<u64>(slot);
+    resume(*reinterpret_cast<saved_general*>(slot), vector, &control.disabled);
+    u64 const events = control.pending.exchange(0, std::memory_order::acq_rel);
+    slot = on_upcall(page, events, slot, &vector);
+  }
+}
+
+// Not inlined: the thread pointer changes before it.
+[[gnu::noinline]] void fill_block(activations_dispatcher& page) {
+  own_page = &page;
 }
 
 [[noreturn]] void give_up(activations_dispatcher& page, u64 events,
@@ -87,19 +111,20 @@ extern "C" [[noreturn]] void user_upcall(activations_dispatcher* page,
     start.function(start.argument);
     for (;;) user::call(ACTIVATIONS_CALL_DETACH);
   }
-  auto& control = user::activation_control(index);
-  for (;;) {
-    if ((events & ACTIVATIONS_EVENT_FAULT) != 0 && user::map_touched(*page))
-      events &= ~user::u64{ACTIVATIONS_EVENT_FAULT};
-    if (user::on_upcall == &user::ignore &&
-        (events & (ACTIVATIONS_EVENT_FAULT | ACTIVATIONS_EVENT_TRAP)) != 0)
-      user::give_up(*page, events, *slot);
-    slot = user::on_upcall(*page, events, slot, vector);
-    page->resuming = reinterpret_cast<user::u64>(slot);
-    user::resume(*reinterpret_cast<user::saved_general*>(slot), *vector,
-                 &control.disabled);
-    events = control.pending.exchange(0, std::memory_order::acq_rel);
-  }
+  if ((events & ACTIVATIONS_EVENT_FAULT) != 0 && user::map_touched(*page))
+    events &= ~user::u64{ACTIVATIONS_EVENT_FAULT};
+  if (user::on_upcall == &user::ignore &&
+      (events & (ACTIVATIONS_EVENT_FAULT | ACTIVATIONS_EVENT_TRAP)) != 0)
+    user::give_up(*page, events, *slot);
+  slot = user::on_upcall(*page, events, slot, vector);
+  if ((events & ACTIVATIONS_EVENT_TIMER) != 0 &&
+      activations_image_on_slice != nullptr)
+    activations_image_on_slice(
+        {.stack_pointer = reinterpret_cast<machine::frame const&>(*slot).sp(),
+         .bytes = sizeof(user::kept_context),
+         .general = slot,
+         .vector = vector});
+  user::go_on(*page, slot, *vector);
 }
 
 extern "C" {
@@ -107,6 +132,33 @@ extern "C" {
 long activations_image_call(std::uint64_t number, std::uint64_t a,
                             std::uint64_t b, std::uint64_t c) noexcept {
   return user::call(number, a, b, c);
+}
+
+void (*activations_image_on_slice)(activations_image_stopped const&) noexcept =
+    nullptr;
+
+void activations_image_keep(activations_image_stopped const& stopped,
+                            void* room) noexcept {
+  auto& kept = *static_cast<user::kept_context*>(room);
+  // One that was stopped again before its first instruction lies there.
+  std::memmove(&kept.general, stopped.general, sizeof kept.general);
+  std::memcpy(&kept.vector, stopped.vector, sizeof kept.vector);
+}
+
+[[noreturn]] void activations_image_go_on(void* room) noexcept {
+  auto& kept = *static_cast<user::kept_context*>(room);
+  user::go_on(user::this_page(),
+              reinterpret_cast<activations_save_slot*>(&kept.general),
+              kept.vector);
+}
+
+std::uint64_t activations_image_use_tls(std::uint64_t block) noexcept {
+  auto& page = user::this_page();
+  auto const before = user::thread_pointers[page.index];
+  page.thread_pointer = user::thread_pointers[page.index] = block;
+  user::set_thread_pointer(block);
+  user::fill_block(page);
+  return before;
 }
 
 unsigned activations_image_cores() noexcept {

@@ -55,9 +55,25 @@ struct processor {
   activations_processor_info* info = nullptr;
   activations_processor_control* control = nullptr;
   std::uint32_t index = 0;
+  // Activations that were stopped and can go on here alone, oldest first; of a
+  // lender that has such.  W, R: who owns the processor.
+  runnable* stopped = nullptr;
+  runnable** stopped_end = &stopped;
 
   [[nodiscard]] processor_view view() const noexcept {
     return view_processor(info->word);
+  }
+  void push_stopped(runnable& item) noexcept {
+    item.next = nullptr;
+    *stopped_end = &item;
+    stopped_end = &item.next;
+  }
+  [[nodiscard]] runnable* pop_stopped() noexcept {
+    runnable* const first = stopped;
+    if (first == nullptr) return nullptr;
+    stopped = first->next;
+    if (stopped == nullptr) stopped_end = &stopped;
+    return first;
   }
 };
 

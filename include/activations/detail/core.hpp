@@ -114,6 +114,12 @@ class core {
   void set_activation(std::uint32_t i, activation* a) noexcept {
     activations_[i].store(a, std::memory_order::release);
   }
+  // Where a processor's word does not name the activation itself: slots below
+  // `first` are for who is named, and each has one of its own behind them.
+  // Context: before the start.
+  void count_activations_from(std::uint32_t first) noexcept {
+    first_counted_ = first;
+  }
   void attach_backend(backend& b) noexcept { backend_ = &b; }
   [[nodiscard]] backend& lender() noexcept { return *backend_; }
   [[nodiscard]] stack_pool& stacks() noexcept { return stacks_; }
@@ -395,7 +401,7 @@ class core {
   // Sum of one counter over all activations and the rest of the world.
   [[nodiscard]] std::uint64_t total(counters::member which) const noexcept {
     std::uint64_t sum = elsewhere_.get(which);
-    for (std::uint32_t i = 0; i < activation_slots_; ++i)
+    for (std::uint32_t i = first_counted_; i < activation_slots_; ++i)
       if (activation const* const a = activation_at(i))
         sum += a->totals.get(which);
     return sum;
@@ -599,11 +605,17 @@ class core {
     // Counted by processor: an activation may serve one dispatch and block.
     auto const served =
         self.lent->control->dispatches.load(std::memory_order::relaxed);
-    if (served % injected_period == 0) [[unlikely]]
-      if (runnable* const item = take_injected(self)) return item;
+    if (served % injected_period == 0) [[unlikely]] {
+      runnable* item = served / injected_period % 2 != 0
+                           ? self.lent->pop_stopped()
+                           : nullptr;
+      if (item == nullptr) item = take_injected(self);
+      if (item != nullptr) return item;
+    }
     if (timers_.earliest_ns() != no_deadline) expire_timers(self);
     if (runnable* const item = self.ring.pop()) return item;
-    return take_injected(self);
+    if (runnable* const item = take_injected(self)) return item;
+    return self.lent->pop_stopped();
   }
 
   void expire_timers(activation& self) noexcept {
@@ -882,6 +894,7 @@ class core {
   std::uint32_t processor_count_;
   std::unique_ptr<processor[]> processors_;
   std::uint32_t activation_slots_;
+  std::uint32_t first_counted_ = 0;  // see count_activations_from
   std::unique_ptr<std::atomic<activation*>[]> activations_;
   std::atomic<bool> ended_{false};
 
