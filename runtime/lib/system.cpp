@@ -169,9 +169,13 @@ int munmap(void* at, std::size_t bytes) noexcept {
   return static_cast<int>(user::call(ACTIVATIONS_IMAGE_UNMAP,
                                      reinterpret_cast<user::u64>(at), bytes));
 }
-// Reserved memory has no guards: the runtime falls back on canaries.
-int mprotect(void*, std::size_t, int) noexcept {
-  return static_cast<int>(user::fail(ENOMEM));
+// Only guards can be had, in memory that nobody has touched.
+int mprotect(void* at, std::size_t bytes, int access) noexcept {
+  if (access != PROT_NONE) return static_cast<int>(user::fail(EINVAL));
+  long const result = user::call(ACTIVATIONS_IMAGE_PROTECT,
+                                 reinterpret_cast<user::u64>(at), bytes, 0);
+  return result < 0 ? static_cast<int>(user::fail(static_cast<int>(-result)))
+                    : 0;
 }
 int madvise(void*, std::size_t, int) noexcept {
   return static_cast<int>(user::fail(EINVAL));

@@ -7,6 +7,7 @@
 // the handler it is resumed from there in user mode; an event that came
 // meanwhile is handled first.
 #include <activations/detail/bare/image.hpp>
+#include <activations/detail/core.hpp>
 
 #include <cerrno>
 #include <cstdio>
@@ -80,14 +81,27 @@ struct alignas(64) kept_context {
   own_page = &page;
 }
 
+// Names what was stopped, and ends the space.
 [[noreturn]] void give_up(activations_dispatcher& page, u64 events,
                           activations_save_slot const& slot) {
+  using namespace activations::detail;
   auto const& stopped = reinterpret_cast<machine::frame const&>(slot);
+  bool const is_fault = (events & ACTIVATIONS_EVENT_FAULT) != 0;
+  auto const* const fault = reinterpret_cast<void*>(page.fault_address);
+  activation const* const self = current_activation();
+  if (self != nullptr && self->current->id != 0) {
+    strand const& on = *self->current;
+    if (is_fault && stack_contains_guard(on.memory, fault)) {
+      print_stack_overflow({on.id, on.name, on.memory}, fault);
+      exit(139);
+    }
+    std::printf("user thread %lu (%s), ", on.id, on.name);
+  }
   std::printf(
       "dispatcher %u: a %s nobody handles: address %lx, code %u, "
       "pc %lx\n",
-      page.index, (events & ACTIVATIONS_EVENT_FAULT) != 0 ? "fault" : "trap",
-      page.fault_address, page.trap_code, stopped.pc());
+      page.index, is_fault ? "fault" : "trap", page.fault_address,
+      page.trap_code, stopped.pc());
   exit(139);
 }
 
