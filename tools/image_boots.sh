@@ -99,10 +99,10 @@ short_boots() {
     --says 'hello from user mode' --says '01_hello ended with status 0'
   boot "hostile code harms no other space" --run hello,contained --cpus 2 \
     --says '7 attempts, 0 failures' --says 'hello ended with status 0'
-  boot "a stack that is left names its thread" --status 139 \
+  boot "a stack that is left names its thread" --status bad \
     --run overflow,hello --says 'stack overflow in user thread' \
     --says '(deep): its stack of' --says 'hello ended with status 0'
-  boot "a wild store names its thread" --status 139 --run overflow \
+  boot "a wild store names its thread" --status bad --run overflow \
     --arguments wild --says '(deep), dispatcher 1: a fault nobody handles: address 18'
   boot "a program that is not there is refused" --status 2 \
     --run hello,nonsense --says "no program 'nonsense'"
