@@ -119,6 +119,9 @@ short_boots() {
   # In instructions; 6,408 to 7,400 were seen.
   boot "long calls put no timer off for long" --run long_calls \
     --arguments latency=20000 --qemu '-icount shift=0'
+  boot "the end of a space puts no timer off for long" \
+    --run long_calls,long_calls --arguments 'end latency=20000' \
+    --qemu '-icount shift=0,sleep=off'
   boot "a bound below what they take fails" --status 1 --run long_calls \
     --arguments latency=1000 --qemu '-icount shift=0'
   command_of "the suite and the examples print what they do on Linux" \

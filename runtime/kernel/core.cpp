@@ -77,6 +77,8 @@ void arm_timer(core& here, dispatcher const* next) {
   if (here.idle_since_ns != 0 && !here.is_lent &&
       here.idle_since_ns + idle_ns < earliest)
     earliest = here.idle_since_ns + idle_ns;
+  if (here.clear_at_ns != 0 && here.clear_at_ns < earliest)
+    earliest = here.clear_at_ns;
   if (next != nullptr) {
     if (next->slice_ns != 0 && next->slice_ends_ns < earliest)
       earliest = next->slice_ends_ns;
@@ -116,6 +118,7 @@ void expire(core& here) {
       wake(here, d, ACTIVATIONS_EVENT_TIMER);
   }
   if (here.is_revoked && here.revoked_ns <= now) change_owner(here);
+  if (here.clear_at_ns != 0 && here.clear_at_ns <= now) clear_some(here);
   if (here.idle_since_ns != 0 && !here.is_lent &&
       here.idle_since_ns + idle_ns <= now) {
     here.is_lent = true;
@@ -230,6 +233,8 @@ void handle_interrupt(core& here, machine::stop const& why) {
     if (here.owner != nullptr && here.idle_since_ns == 0)
       here.idle_since_ns = machine::now_ns();
     arm_timer(here, nullptr);
+    if (here.clear_at_ns != 0) clear_some(here);
+    if (here.clear_at_ns != 0 && !machine::interrupt_waits()) continue;
     handle_interrupt(here, machine::wait());
   }
 }

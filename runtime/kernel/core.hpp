@@ -36,6 +36,7 @@ struct core {
   u64 turn_ends_ns;  // when others may run
   u64 timer_ns;      // what the timer is set to
   u64 latest_ns;     // the longest that it came later: interrupts were off
+  u64 clear_at_ns;   // core 0's: clear_some is due; 0: nothing to clear
   // Division of cores, see division.cpp.
   space* owner;       // whose dispatchers alone run here; null: all
   space* next_owner;  // if it is being revoked

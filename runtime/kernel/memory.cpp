@@ -98,26 +98,40 @@ u64* page_tables::find(u64 address) {
   return &table[index_of(address, 0)];
 }
 
-void page_tables::clear_table(frame_pool& frames, u64 table, unsigned level) {
-  for (u64 i = 0; i < entries; ++i) {
+// False: the budget is used up, for frames given back and for tables looked
+// through; clear_from_ says where to go on.
+bool page_tables::clear_table(frame_pool& frames, u64 table, unsigned level,
+                              unsigned& budget) {
+  unsigned& i = clear_from_[level];
+  for (; i < entries; ++i) {
     u64 const entry = table_at(table)[i];
     // The kernel's own entries are not ours.
     if (entry == 0 || (level == 2 && i < 64)) continue;
-    if (level > 0)
-      clear_table(frames, machine::address_of(entry), level - 1);
-    else if (is_retired(entry))
+    bool const is_begun = level > 0 && clear_from_[level - 1] != 0;
+    unsigned const cost = is_begun ? 0 : level > 0 ? 32 : 1;
+    if (budget < cost) return false;
+    budget -= cost;
+    if (level > 0) {
+      u64 const next = machine::address_of(entry);
+      if (!clear_table(frames, next, level - 1, budget)) return false;
+    } else if (is_retired(entry)) {
       frames.give(retired_frame(entry));
-    else if (is_guard(entry))
-      continue;
-    else if ((entry & machine::pte_borrowed) == 0)
+    } else if (!is_guard(entry) && (entry & machine::pte_borrowed) == 0) {
       frames.give(machine::address_of(entry));
+    }
   }
+  i = 0;
   frames.give(table);
+  return true;
 }
 
-void page_tables::clear(frame_pool& frames) {
-  if (root_ != 0) clear_table(frames, root_, machine::table_levels - 1);
+bool page_tables::clear_some(frame_pool& frames) {
+  unsigned budget = 128;
+  if (root_ != 0 &&
+      !clear_table(frames, root_, machine::table_levels - 1, budget))
+    return false;
   root_ = taken_ = 0;
+  return true;
 }
 
 }  // namespace kernel

@@ -60,19 +60,22 @@ class page_tables {
   // The same, or null where there is no table for it.
   [[nodiscard]] u64* find(u64 address);
   [[nodiscard]] u64 root() const { return root_; }
-  // Gives back all tables, and all frames that they own.
-  void clear(frame_pool& frames);
+  // Gives back some of the tables and of the frames that they own.  True: those
+  // were the last; else call it again.
+  [[nodiscard]] bool clear_some(frame_pool& frames);
 
   // Zeroed, for a table or for the space: counted, up to the limit.
   [[nodiscard]] u64 take(frame_pool& frames);
   void limit(u64 most_frames) { most_ = most_frames; }
 
  private:
-  void clear_table(frame_pool& frames, u64 table, unsigned level);
+  bool clear_table(frame_pool& frames, u64 table, unsigned level,
+                   unsigned& budget);
   // Zeroes to begin with: nothing is constructed here.
   u64 root_ = 0;
   u64 taken_ = 0;
   u64 most_ = 0;
+  unsigned clear_from_[4] = {};  // by level: the entry to go on at
 };
 
 }  // namespace kernel

@@ -14,6 +14,9 @@ space spaces[most_spaces];
 namespace {
 
 std::atomic<u32> living_spaces{0};
+space* to_clear;  // core 0's: ended, and its memory is not given back yet
+// From one piece of it to the next, while somebody runs.
+constexpr u64 clear_ns = 100'000;
 std::atomic<int> final_status{0};
 
 template <class T, class U>
@@ -391,7 +394,17 @@ void space_dropped(core& here, space& home) {
   device_forget(home);
   channel_forget(here, home);
   divide_ended(here, home);
-  home.tables.clear(here.frames);
+  home.next_cleared = to_clear;
+  to_clear = &home;
+  here.clear_at_ns = machine::now_ns();
+}
+
+void clear_some(core& here) {
+  space& home = *to_clear;
+  here.clear_at_ns = machine::now_ns() + clear_ns;
+  if (!home.tables.clear_some(here.frames)) return;
+  to_clear = home.next_cleared;
+  if (to_clear == nullptr) here.clear_at_ns = 0;
   home.is_used = false;
   print("space ");
   print(home.name);

@@ -87,6 +87,7 @@ struct space {
   std::atomic<u32> is_ending;
   std::atomic<u32> drops_left;
   int status;
+  space* next_cleared;  // see clear_some
 };
 
 extern space spaces[most_spaces];
@@ -115,6 +116,9 @@ void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
 // On one core: forgets the space's dispatchers.
 void drop_space(core& here, space& home);
 void space_dropped(core& here, space& home);  // on core 0
+// On core 0: gives back some of the memory of a space that has ended; sets
+// when it is to be called again.
+void clear_some(core& here);
 // On one core: a dispatcher comes, or goes.
 void adopt(core& here, dispatcher& comes);
 void leave_core(core& here, dispatcher& goes);
