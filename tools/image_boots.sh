@@ -139,7 +139,7 @@ short_boots() {
     --run interrupt_stress --arguments 'upcalls=1000 rate=5000' \
     --qemu "$each_instruction"
   boot "without the resume range they do not" --status bad \
-    --run interrupt_stress --arguments 'upcalls=5000 rate=5000 control=1' \
+    --run interrupt_stress --arguments 'upcalls=100000 rate=5000 control=1' \
     --qemu "$each_instruction"
   cpus=2
   [[ $target != riscv64 ]] || cpus=1
@@ -147,7 +147,7 @@ short_boots() {
     --run interrupt_stress --arguments 'upcalls=5000 rate=10000' \
     --qemu "$exactly"
   boot "counted instructions find a missing range, too" --status bad \
-    --run interrupt_stress --arguments 'upcalls=20000 rate=10000 control=1' \
+    --run interrupt_stress --arguments 'upcalls=100000 rate=10000 control=1' \
     --qemu "$exactly"
   [[ $target == x86_64 ]] || return 0
   command_of "each public header compiles freestanding" tools/image_headers.sh
@@ -172,9 +172,9 @@ full_boots() {
       --cpus "$cpus" --run interrupt_stress \
       --arguments 'upcalls=100000 rate=10000' --qemu -singlestep
   done
-  boot "without the range 20000 at each instruction fail" --status bad \
+  boot "without the range upcalls at each instruction fail" --status bad \
     --timeout 3600 --run interrupt_stress \
-    --arguments 'upcalls=20000 rate=10000 control=1' --qemu -singlestep
+    --arguments 'upcalls=100000 rate=10000 control=1' --qemu -singlestep
   cpus=2
   [[ $target != riscv64 ]] || cpus=1
   repeats "100000 upcalls come at the same instructions twice" --cpus "$cpus" \
