@@ -5,8 +5,11 @@
  * and calls machine_main(hart, tree) on core 0's kernel stack.
  *
  * The other harts come in at machine_boot_other with their core's index in a1.
+ * OpenSBI 1.1 marks a hart as to be started before it stores where: one that
+ * leaves its wfi just then comes in at the first entry, too, with its number.
  */
 #define KERNEL_STACK_BYTES 16384
+#define MOST_CORES 8
 
 /* Valid, read, write, execute, global, accessed, dirty: 1 GiB on this level. */
 #define LEAF_MEMORY 0xef
@@ -17,6 +20,10 @@
   .section .boot, "ax", @progbits
   .globl boot_begin
 boot_begin:
+  la t0, boot_taken
+  li t1, 1
+  amoswap.w.aqrl t1, t1, (t0)
+  bnez t1, boot_late
   mv s0, a0
   mv s1, a1
   la t0, kernel_bss_begin
@@ -36,6 +43,19 @@ boot_begin:
   li s0, 0
   li ra, 0
   call machine_main
+  unimp
+
+  /* Its core's index, from what core 0 has found before it asked for it. */
+boot_late:
+  la t0, machine_core_hart
+  li a1, 1
+1:
+  addi t0, t0, 8
+  ld t1, (t0)
+  beq t1, a0, machine_boot_other
+  addi a1, a1, 1
+  li t1, MOST_CORES
+  bltu a1, t1, 1b
   unimp
 
   .globl machine_boot_other
@@ -76,6 +96,8 @@ set_up:
 /* The kernel's root table: two GiB of devices and the first GiB of memory;
  * machine_main adds the rest. */
   .section .data
+boot_taken:
+  .word 0
   .balign 4096
   .globl machine_gigabytes
 machine_gigabytes:

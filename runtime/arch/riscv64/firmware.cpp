@@ -3,15 +3,20 @@
 
 #include "machine.hpp"
 
-extern "C" machine::pte machine_gigabytes[512];  // boot.S
+extern "C" {
+extern machine::pte machine_gigabytes[512];  // boot.S
+// Of each core.  Read by all after core 0 has filled it in, before it starts
+// them; by boot.S, too.
+machine::u64 machine_core_hart[kernel::most_cores];
+}
+static_assert(kernel::most_cores == 8);  // as boot.S has it
 
 namespace machine {
 namespace {
 
 constexpr u64 gigabyte = u64{1} << 30;
 
-// Read by all cores after core 0 has filled them in, before it starts them.
-u64 core_hart[kernel::most_cores];
+// As machine_core_hart.
 u32 local_controller[kernel::most_cores];
 
 // Each 1 GiB that holds memory, as one leaf.
@@ -26,7 +31,7 @@ void map(kernel::machine_description::range const& memory) {
 // Core 0 is the hart that runs here, whichever that is.
 void find_cores(kernel::device_tree const& tree, u64 boot_hart,
                 kernel::machine_description& machine) {
-  core_hart[0] = boot_hart;
+  machine_core_hart[0] = boot_hart;
   machine.cores = 1;
   unsigned core = kernel::most_cores;
   tree.for_each_node([&](kernel::device_node const& node) {
@@ -35,7 +40,7 @@ void find_cores(kernel::device_tree const& tree, u64 boot_hart,
       core = hart == boot_hart                    ? 0
              : machine.cores < kernel::most_cores ? machine.cores++
                                                   : kernel::most_cores;
-      if (core < kernel::most_cores) core_hart[core] = hart;
+      if (core < kernel::most_cores) machine_core_hart[core] = hart;
     } else if (node.is_compatible("riscv,cpu-intc") &&
                core < kernel::most_cores) {
       local_controller[core] = node.find("phandle").cell(0);
@@ -54,7 +59,7 @@ void firmware_read(kernel::device_tree const& tree, u64 boot_hart,
 }
 
 u64 firmware_hart(unsigned core) {
-  return core_hart[core];
+  return machine_core_hart[core];
 }
 u32 firmware_local_controller(unsigned core) {
   return local_controller[core];
