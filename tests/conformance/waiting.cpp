@@ -77,12 +77,17 @@ constexpr test_case cases[] = {
          activations::mutex mutex;
          mutex.lock();
          std::vector<user_thread> threads;
+         std::atomic<int> coming{0};
          for (int i = 0; i < 20; ++i) {
            threads.emplace_back([&, i] {
+             ++coming;
              std::lock_guard const hold(mutex);
              order.push_back(i);
            });
-           this_thread::yield();  // it waits now
+           // One yield is not enough: whoever lost its processor for a moment
+           // may pass the new one.
+           wait_until([&] { return coming == i + 1; });
+           this_thread::sleep_for(2ms);  // it waits now
          }
          mutex.unlock();
        });
