@@ -109,8 +109,11 @@ class bare_backend final : public detail::backend {
               &run_dispatcher, &slots_[i]))
         throw_system_error(error, "start a dispatcher");
     }
-    while (started_.load(std::memory_order::acquire) < core_.processor_count())
-      detail::futex_wait(started_, started_.load(std::memory_order::acquire));
+    for (;;) {
+      auto const seen = started_.load(std::memory_order::acquire);
+      if (seen == core_.processor_count()) break;
+      detail::futex_wait(started_, seen);
+    }
     // Several schedulers share what the space is granted.
     request(static_cast<int>(core_.processor_count()));
   }
