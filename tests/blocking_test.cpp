@@ -366,6 +366,7 @@ TEST(BlockingThreads, HandOversAreCounted) {
   std::atomic<int> counted{0};
   blocked_threads threads(here, pipe);
   threads.add(4);
+  EXPECT_TRUE(threads.settle());
   auto counting = here.spawn([&] { count_in_thread(counted, 10); });
   EXPECT_TRUE(eventually([&] { return counted == 10; }));
   auto const s = here.statistics();
