@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
 # tools/image_conformance.sh ARCH [NAME...]: runs the conformance suite and the
-# numbered examples on the bare-metal image with two cores, and holds what they
-# print against what the same sources print on Linux.  Prints one line for each
-# program; a difference makes the status 1.
+# numbered examples on the bare-metal image with two cores, the suite with one,
+# too, and holds what they print against what the same sources print on Linux.
+# Prints one line for each boot; a difference makes the status 1.
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 # shellcheck source=tools/common.sh
@@ -60,22 +60,30 @@ for name in "${names[@]}"; do targets+=("$(linux_target "$name")"); done
   die "the programs do not build; see $out/linux-build.log"
 
 bad=0
-for name in "${names[@]}"; do
-  log=$out/$name.log
-  "$(linux_program "$name")" 2>&1 | comparable >"$out/$name.linux"
-  tools/image.sh "$arch" --run "$name" --cpus 2 --timeout 120 >"$log" 2>&1
-  status=$?
-  only_the_program <"$log" | comparable >"$out/$name.image"
-  if [[ $status -eq 0 && -s $out/$name.image ]] &&
-    diff "$out/$name.linux" "$out/$name.image" >"$out/$name.diff"; then
-    printf 'ok %s %s: as on Linux, lines: %d\n' "$arch" "$name" \
-      "$(wc -l <"$out/$name.image")"
+# compare NAME CPUS
+compare() {
+  local name=$1 cpus=$2 log status=0 printed
+  log=$out/$name-$cpus.log
+  printed=${log%.log}.image
+  tools/image.sh "$arch" --run "$name" --cpus "$cpus" --timeout 120 \
+    >"$log" 2>&1 || status=$?
+  only_the_program <"$log" | comparable >"$printed"
+  if [[ $status -eq 0 && -s $printed ]] &&
+    diff "$out/$name.linux" "$printed" >"${log%.log}.diff"; then
+    printf 'ok %s %s, cores: %d: as on Linux, lines: %d\n' "$arch" "$name" \
+      "$cpus" "$(wc -l <"$printed")"
   else
-    printf 'FAILED %s %s: status %d, differences in %s\n' "$arch" "$name" \
-      "$status" "$out/$name.diff"
-    head -n 10 "$out/$name.diff"
+    printf 'FAILED %s %s, cores: %d: status %d, differences in %s\n' "$arch" \
+      "$name" "$cpus" "$status" "${log%.log}.diff"
+    head -n 10 "${log%.log}.diff"
     tail -n 5 "$log"
     bad=1
   fi
+}
+
+for name in "${names[@]}"; do
+  "$(linux_program "$name")" 2>&1 | comparable >"$out/$name.linux"
+  compare "$name" 2
+  [[ $name != conformance_* ]] || compare "$name" 1
 done
 exit "$bad"

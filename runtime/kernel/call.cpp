@@ -20,9 +20,11 @@ constexpr u64 most_text = 1024;
 
 [[noreturn]] void finish(core& here, machine::frame& registers, long result) {
   registers.set_result(static_cast<u64>(result));
-  // What the call itself caused here is due now.
+  // What the call itself caused here is due now: an event for the caller, or
+  // that others wait for its turn to end.
   dispatcher& d = *here.current;
-  if (d.events == 0 && may_run(here, d) && here.current_moves == 0)
+  if (d.events == 0 && !here.was_told && may_run(here, d) &&
+      here.current_moves == 0)
     machine::resume(registers);
   d.saved = registers;
   resume_current(here);

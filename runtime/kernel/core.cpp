@@ -85,6 +85,7 @@ void arm_timer(core& here, dispatcher const* next) {
     if (ready > 1 && here.turn_ends_ns < earliest) earliest = here.turn_ends_ns;
   }
   here.timer_ns = earliest;
+  here.was_told = false;
   machine::set_timer(earliest);
 }
 

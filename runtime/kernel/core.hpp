@@ -35,6 +35,7 @@ struct core {
   unsigned turn;     // where round-robin goes on
   u64 turn_ends_ns;  // when others may run
   u64 timer_ns;      // what the timer is set to
+  bool was_told;     // a message was handled since: it may be set too late
   u64 latest_ns;     // the longest that it came later: interrupts were off
   u64 clear_at_ns;   // core 0's: clear_some is due; 0: nothing to clear
   // Division of cores, see division.cpp.

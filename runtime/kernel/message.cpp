@@ -24,6 +24,7 @@ struct mailbox {
 mailbox mail[most_cores][most_cores];  // [from][to]
 
 void handle(core& here, message const& m) {
+  here.was_told = true;
   switch (m.kind) {
     case message_kind::none:
       return;

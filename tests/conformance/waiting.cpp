@@ -100,6 +100,24 @@ constexpr test_case cases[] = {
        expect(order == wanted);
      }},
 
+    {"main goes on beside a thread that computes",
+     [] {
+       for (unsigned processors : {1u, 2u}) {
+         scheduler there({.processors = processors});
+         for (int i = 0; i < 20; ++i) {
+           activations::event asked;
+           std::atomic<bool> answered{false};
+           user_thread const computes = there.spawn([&] {
+             asked.set();
+             while (!answered) {
+             }
+           });
+           asked.wait();
+           answered = true;
+         }
+       }
+     }},
+
     {"main waits for a mutex that a user thread holds",
      [] {
        scheduler there({.processors = 1});
