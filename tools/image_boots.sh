@@ -104,6 +104,15 @@ short_boots() {
     --says '(deep): its stack of' --says 'hello ended with status 0'
   boot "a wild store names its thread" --status bad --run overflow \
     --arguments wild --says '(deep), dispatcher 1: a fault nobody handles: address 18'
+  boot "a fault while disabled names its thread, too" --status bad \
+    --run overflow,hello --arguments disabled \
+    --says 'a fault while disabled at 0x18' \
+    --says '(deep), dispatcher 1: a fault nobody handles: address 18' \
+    --says 'hello ended with status 0'
+  boot "a space that cannot say so ends, too" --status bad \
+    --run overflow,hello --arguments speechless \
+    --says 'a fault while disabled at 0x18' \
+    --says 'overflow ended with status 128' --says 'hello ended with status 0'
   boot "a program that is not there is refused" --status 2 \
     --run hello,nonsense --says "no program 'nonsense'"
   boot "a fault in the kernel ends in a panic" --status 255 \

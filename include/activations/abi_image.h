@@ -23,8 +23,13 @@
  *             is saved: the slot that was being resumed is still whole.
  *   disabled  an interrupt sets bits in control.pending, and the dispatcher
  *             goes on exactly there, now or when the core is its own again.  A
- *             fault is resolved by the kernel or ends the space; a trap ends
- *             it.  The registers are then in `stopped`, for who looks.
+ *             fault is resolved by the kernel or is fatal; a trap is fatal.
+ *
+ * What is fatal ends the space, with a line on the console that names the
+ * dispatcher, the address and the pc.  The registers are in `stopped`.  If the
+ * page has a `last_entry`, the space is not ended yet: that is entered as
+ * `entry` is, with the address of `stopped` as the slot, once, for the program
+ * to say what it was about and EXIT.  A second fatal fault or trap ends it.
  *
  * An upcall enters at `entry` on `stack` with the page's address in the first
  * argument register, the events in the second, the address of the slot that
@@ -163,9 +168,10 @@ struct activations_dispatcher {
   activations_u32 cores;
   activations_u32 reserved;
   char arguments[128];
-  activations_u64 reserved1[8];
+  activations_u64 last_entry; /* after a fatal fault or trap; 0: none */
+  activations_u64 reserved1[7];
   struct activations_save_slot slots[ACTIVATIONS_IMAGE_SAVE_SLOTS];
-  struct activations_save_slot stopped; /* last stop while disabled */
+  struct activations_save_slot stopped; /* W: kernel; by what was fatal */
 };
 
 /*

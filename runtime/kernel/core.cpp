@@ -38,8 +38,9 @@ u64 save_slot_of(dispatcher const& d) {
          ACTIVATIONS_IMAGE_SAVE_SLOTS;
 }
 
-u64 page_address(dispatcher const& d) {
-  return ACTIVATIONS_IMAGE_DISPATCHER + d.index * page_bytes;
+// In the space, of one of its words.
+u64 page_address(dispatcher const& d, u64 offset = 0) {
+  return ACTIVATIONS_IMAGE_DISPATCHER + d.index * page_bytes + offset;
 }
 
 // The dispatch rule of abi_image.h: events meet a stopped context.
@@ -56,8 +57,8 @@ void deliver(dispatcher& d) {
   } else {
     u64 const slot = save_slot_of(d);
     __builtin_memcpy(&d.page->slots[slot], &d.saved, sizeof d.saved);
-    d.slot = page_address(d) + offsetof(activations_dispatcher, slots) +
-             slot * sizeof(activations_save_slot);
+    d.slot = page_address(d, offsetof(activations_dispatcher, slots) +
+                                 slot * sizeof(activations_save_slot));
   }
   d.control->disabled.store(1, std::memory_order::relaxed);
   d.events = events;
@@ -145,6 +146,39 @@ void handle_interrupt(core& here, machine::stop const& why) {
   if (why.why == machine::cause::device) device_came(here, why.number);
 }
 
+// Ends the space, if it has had its last words.
+[[noreturn]] void handle_fatal(core& here, dispatcher& d,
+                               machine::frame const& registers,
+                               machine::stop const& why) {
+  bool const is_fault = why.why == machine::cause::fault;
+  print("space ");
+  print(d.home->name);
+  print(", dispatcher ");
+  print_decimal(d.index);
+  print(is_fault ? ": a fault while disabled at "
+                 : ": a trap while disabled, code ");
+  print_hex(is_fault ? why.address : why.number);
+  print(", pc ");
+  print_hex(registers.pc());
+  print(", sp ");
+  print_hex(registers.sp());
+  print("\n");
+  __builtin_memcpy(&d.page->stopped, &registers, sizeof registers);
+  u64 const entry = d.page->last_entry;
+  if (entry == 0 ||
+      d.home->has_failed.exchange(1, std::memory_order::relaxed) != 0) {
+    end_space(here, *d.home, 128);
+    dispatch(here);
+  }
+  d.control->disabled.store(1, std::memory_order::relaxed);
+  d.saved = machine::frame::upcall(
+      entry, d.page->stack, page_address(d),
+      is_fault ? ACTIVATIONS_EVENT_FAULT : ACTIVATIONS_EVENT_TRAP,
+      page_address(d, offsetof(activations_dispatcher, stopped)),
+      d.page->thread_pointer);
+  run(here, d);
+}
+
 // A fault or trap of user mode.
 [[noreturn]] void handle_exception(core& here, dispatcher& d,
                                    machine::frame& registers,
@@ -170,16 +204,10 @@ void handle_interrupt(core& here, machine::stop const& why) {
     home.lock.unlock();
     if (is_mapped) machine::resume(registers);
   }
-  if (!is_enabled) {
-    __builtin_memcpy(&d.page->stopped, &registers, sizeof registers);
-    fail_space(here, d, registers,
-               is_fault ? "a fault while disabled" : "a trap while disabled",
-               is_fault ? why.address : why.number);
-    dispatch(here);
-  }
   d.page->fault_address = why.address;
   d.page->fault_access = why.access;
   d.page->trap_code = why.number;
+  if (!is_enabled) handle_fatal(here, d, registers, why);
   d.saved = registers;
   d.events |= is_fault ? ACTIVATIONS_EVENT_FAULT : ACTIVATIONS_EVENT_TRAP;
   run(here, d);

@@ -203,6 +203,7 @@ space* load(core& here, char const* name, char const* arguments,
   home.limit = most_cores;
   home.status = 0;
   home.is_ending.store(0, std::memory_order::relaxed);
+  home.has_failed.store(0, std::memory_order::relaxed);
   copy_text(home.name, sizeof home.name, name);
   if (!home.tables.make(here.frames) || !make_areas(home, here.frames))
     return nullptr;
@@ -414,24 +415,6 @@ void clear_some(core& here) {
   if (home.status != 0) final_status.store(home.status);
   if (living_spaces.fetch_sub(1, std::memory_order::acq_rel) == 1)
     end_machine(here, final_status.load());
-}
-
-void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
-                char const* what, u64 address) {
-  print("space ");
-  print(victim.home->name);
-  print(", dispatcher ");
-  print_decimal(victim.index);
-  print(": ");
-  print(what);
-  print(" at ");
-  print_hex(address);
-  print(", pc ");
-  print_hex(registers.pc());
-  print(", sp ");
-  print_hex(registers.sp());
-  print("\n");
-  end_space(here, *victim.home, 128);
 }
 
 void flush_others(core& here, space& home) {

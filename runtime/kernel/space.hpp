@@ -85,6 +85,7 @@ struct space {
   u32 wanted;
   u32 limit;
   std::atomic<u32> is_ending;
+  std::atomic<u32> has_failed;  // it has said its last words
   std::atomic<u32> drops_left;
   int status;
   space* next_cleared;  // see clear_some
@@ -110,9 +111,6 @@ long attach(core& here, space& home, unsigned index, unsigned core_index);
 
 // Ends a space, whoever's core this is.  The caller goes on to dispatch().
 void end_space(core& here, space& home, int status);
-// The same, with a message that names dispatcher, address and pc.
-void fail_space(core& here, dispatcher& victim, machine::frame const& registers,
-                char const* what, u64 address);
 // On one core: forgets the space's dispatchers.
 void drop_space(core& here, space& home);
 void space_dropped(core& here, space& home);  // on core 0

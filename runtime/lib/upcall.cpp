@@ -120,11 +120,13 @@ extern "C" [[noreturn]] void user_upcall(activations_dispatcher* page,
     user::own_page = page;
     page->stack =
         user::top_of(user::upcall_stacks[index], user::upcall_stack_bytes);
+    page->last_entry = page->entry;
     user::prepare_resume(*page);
     auto const start = user::starts[index];
     start.function(start.argument);
     for (;;) user::call(ACTIVATIONS_CALL_DETACH);
   }
+  if (slot == &page->stopped) user::give_up(*page, events, *slot);
   if ((events & ACTIVATIONS_EVENT_FAULT) != 0 && user::map_touched(*page))
     events &= ~user::u64{ACTIVATIONS_EVENT_FAULT};
   if (user::on_upcall == &user::ignore &&
