@@ -285,10 +285,7 @@ class kernel_backend final : public detail::backend,
     };
     s.refusals = get(refusals_);
     s.stale_switches = get(stale_switches_);
-    s.creation_failures = get(threads_.totals().creation_failures);
-    s.created = get(threads_.totals().created);
-    s.ended = get(threads_.totals().ended);
-    s.activations = get(threads_.totals().alive);
+    threads_.count_in(s);
     s.spares = get(device_->info().spare_count);
     return s;
   }

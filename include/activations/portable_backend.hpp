@@ -298,10 +298,7 @@ class portable_backend final : public detail::backend {
     s.no_spare = pool_.no_spare();
     s.direct_resumes =
         get(direct_resumes_) + get(lookout_.totals().direct_resumes);
-    s.creation_failures = get(pool_.totals().creation_failures);
-    s.created = get(pool_.totals().created);
-    s.ended = get(pool_.totals().ended);
-    s.activations = get(pool_.totals().alive);
+    pool_.count_in(s);
     for (std::uint32_t i = 0; i < core_.processor_count(); ++i) {
       s.preemptions += get(core_.processor_at(i).info->preemptions);
       s.spares += pool_.spares(i);

@@ -20,6 +20,7 @@
 #include <memory>
 #include <new>
 
+#include <activations/activation_statistics.hpp>
 #include <activations/detail/area_view.hpp>
 #include <activations/detail/core.hpp>
 #include <activations/detail/stack_overflow.hpp>
@@ -56,14 +57,6 @@ class thread_host {
 
 class activation_threads {
  public:
-  // Relaxed, all: totals, and what is alive as a hint.
-  struct counts {
-    std::atomic<std::uint64_t> created{0};
-    std::atomic<std::uint64_t> ended{0};
-    std::atomic<std::uint64_t> creation_failures{0};
-    std::atomic<std::uint32_t> alive{0};
-  };
-
   activation_threads(core& home, area_view& shared, thread_host& host)
       : core_(home),
         shared_(shared),
@@ -102,13 +95,17 @@ class activation_threads {
       CPU_SET(cpu, &mask);
       pthread_attr_setaffinity_np(&attributes, sizeof mask, &mask);
     }
+    // Whoever is seen to run has been counted.
+    counts_.created.fetch_add(1, std::memory_order::relaxed);
+    counts_.alive.fetch_add(1, std::memory_order::release);
     int const error = pthread_create(&s.thread, &attributes, &run_thread, &s);
     pthread_attr_destroy(&attributes);
-    if (error != 0) return error;
-    s.has_thread = true;
-    counts_.alive.fetch_add(1, std::memory_order::relaxed);
-    counts_.created.fetch_add(1, std::memory_order::relaxed);
-    return 0;
+    s.has_thread = error == 0;
+    if (!s.has_thread) {
+      counts_.alive.fetch_sub(1, std::memory_order::relaxed);
+      counts_.created.fetch_sub(1, std::memory_order::relaxed);
+    }
+    return error;
   }
   void count_failure() noexcept {
     counts_.creation_failures.fetch_add(1, std::memory_order::relaxed);
@@ -139,7 +136,14 @@ class activation_threads {
            core_.activation_slots();
   }
 
-  [[nodiscard]] counts const& totals() const noexcept { return counts_; }
+  void count_in(activation_statistics& s) const noexcept {
+    // Acquire: `created` is not behind.
+    s.activations = counts_.alive.load(std::memory_order::acquire);
+    s.created = counts_.created.load(std::memory_order::relaxed);
+    s.ended = counts_.ended.load(std::memory_order::relaxed);
+    s.creation_failures =
+        counts_.creation_failures.load(std::memory_order::relaxed);
+  }
 
  private:
   static constexpr std::size_t base_stack_bytes = 64 * 1024;
@@ -199,7 +203,13 @@ class activation_threads {
   thread_host& host_;
   std::unique_ptr<std::unique_ptr<slot>[]> slots_;
   sigset_t user_signals_{};
-  counts counts_;
+  // Totals, and what is alive as a hint.
+  struct {
+    std::atomic<std::uint64_t> created{0};
+    std::atomic<std::uint64_t> ended{0};
+    std::atomic<std::uint64_t> creation_failures{0};
+    std::atomic<std::uint32_t> alive{0};
+  } counts_;
 };
 
 }  // namespace activations::detail

@@ -154,8 +154,8 @@ class activation_pool final : thread_host, spare_stock {
     return found;
   }
 
-  [[nodiscard]] activation_threads::counts const& totals() const noexcept {
-    return threads_.totals();
+  void count_in(activation_statistics& s) const noexcept {
+    threads_.count_in(s);
   }
   // Hand-overs that found no spare.
   [[nodiscard]] std::uint64_t no_spare() const noexcept {
