@@ -191,6 +191,10 @@ full_boots() {
     --qemu "$exactly"
   command_of "all benchmarks end in JSON" tools/image_benchmarks.sh "$target"
   [[ $target == x86_64 ]] || return 0
+  # QEMU without KVM has neither.
+  boot "x2APIC and TSC deadline, in Bochs" --bochs --cpus 2 \
+    --run interrupt_stress --arguments 'upcalls=5000 rate=1000' \
+    --says 'machine: x2APIC, TSC deadline'
   boot "ISO image under UEFI" --iso --uefi --run hello --cpus 2 \
     --says 'hello from user mode'
   boot "ISO image as a USB stick under SeaBIOS" --usb --run hello --cpus 2 \
