@@ -187,6 +187,30 @@ TEST(Preemption, WhoComesBackWithoutAProcessorIsStoppedToo) {
   both.stop();
 }
 
+TEST(Preemption, WhoComeBackAfterALongQuietTimeAreStoppedToo) {
+  // Six of them have no processor, and nothing is queued when they come back.
+  scheduler here(preemptive(2));
+  pipe_read pipe;
+  hogs all(here, 0);
+  std::atomic<int> entered{0};
+  std::vector<user_thread> threads;
+  for (int i = 1; i <= 8; ++i)
+    threads.push_back(here.spawn([&, i] {
+      ++entered;
+      pipe.block();
+      all.compute(i);
+    }));
+  EXPECT_TRUE(eventually([&] { return entered == 8; }));
+  std::this_thread::sleep_for(300ms);
+  auto const before = here.statistics().kernel_threads.preemptions;
+  pipe.release();
+  EXPECT_TRUE(eventually([&] {
+    return here.statistics().kernel_threads.preemptions >= before + 100;
+  })) << here.statistics().kernel_threads.preemptions
+      << ' ' << before;
+  all.stop();
+}
+
 task<> compute_in_task(hogs& all, int me) {
   all.compute(me);
   co_return;

@@ -24,8 +24,8 @@ namespace activations::detail {
 // Evidence  tests/model/processor_edges_test.cpp.
 class watcher {
  public:
-  // Helper: sleeps unless news() says otherwise, until woken or the deadline.
-  // False: the deadline came.
+  // Helper: sleeps unless news() says otherwise, until woken or the deadline; a
+  // signal lets it ask again.  False: the deadline came.
   template <class News>
   bool sleep(std::atomic<std::uint32_t>& listing, News news,
              std::uint64_t deadline_ns = no_deadline) noexcept {
@@ -34,10 +34,10 @@ class watcher {
     word_.exchange(listed, std::memory_order::acq_rel);  // E2
     listing.fetch_add(1, std::memory_order::seq_cst);    // E1
     bool in_time = true;
-    if (!news())
-      // Relaxed: the exchange below acquires what ended it.
-      while (in_time && word_.load(std::memory_order::relaxed) == listed)
-        in_time = futex_wait(word_, listed, deadline_ns);
+    // Relaxed: the exchange below acquires what ended it.
+    while (in_time && !news() &&
+           word_.load(std::memory_order::relaxed) == listed)
+      in_time = futex_wait(word_, listed, deadline_ns);
     if (word_.exchange(awake, std::memory_order::acquire) == listed)  // E3
       // Relaxed: who sees it late wakes us in vain.
       listing_->fetch_sub(1, std::memory_order::relaxed);

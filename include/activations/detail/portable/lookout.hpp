@@ -10,8 +10,9 @@
 //              every owner once a tick, 100 us to 10 ms apart.  It serves
 //              where the sentinel cannot: beside another process that keeps
 //              the CPU busy the idle class starves.  It ends slices, also of
-//              threads that run on without a processor, expires timers that
-//              no processor looks at, and puts a stopped activation in a
+//              threads that run on without a processor (it looks for them as
+//              often as the process has computed for a while), expires timers
+//              that no processor looks at, and puts a stopped activation in a
 //              blocked one's place when there is no spare.
 //
 // Neither holds a processor: an idle-class thread may be put off for long in
@@ -31,6 +32,7 @@
 
 #include <activations/detail/core.hpp>
 #include <activations/detail/portable/activation_pool.hpp>
+#include <activations/detail/portable/cpu_alarm.hpp>
 #include <activations/detail/portable/losses.hpp>
 #include <activations/detail/portable/preempt_signal.hpp>
 #include <activations/detail/watcher.hpp>
@@ -116,9 +118,11 @@ class lookout {
   static constexpr std::uint64_t first_probe_ns = 50'000'000;
   static constexpr std::uint64_t last_probe_ns = 1'000'000'000;
   static constexpr std::uint32_t misses_to_disable = 3;
-  // Of lost activations, in one sweep; and sweeps in vain until the next news.
+  // Of lost activations, in one sweep; and how much rarer sweeps in vain get.
   static constexpr std::uint32_t most_looked_at = 64;
-  static constexpr std::uint32_t most_quiet_sweeps = 16;
+  static constexpr std::uint32_t rarest_sweeps = 16;
+  // A sleep that a signal is to end has a deadline.
+  static constexpr std::uint64_t a_day_ns = 86'400'000'000'000;
 
   // What concerns one processor.
   struct alignas(cache_line_bytes) post {
@@ -203,15 +207,24 @@ class lookout {
   }
 
   void monitor() {
+    cpu_alarm alarm;
+    if (slice_ns_ != 0) {
+      preempt_signal::let_in();
+      alarm.open(preempt_signal::number, preempt_signal::token());
+    }
     std::uint64_t tick_ns = shortest_tick_ns;
     while (!ends_.load(std::memory_order::acquire)) {
-      if (!core_.has_work() && !watches_excess()) {
-        quiet_sweeps_ = 0;
+      if (!core_.has_work() && !sweep_is_due()) {
+        alarm.ring_each(watches_excess() ? sweep_after_ns_ : 0);
         auto const deadline = timer_deadline();
         monitor_.sleep(
             core_.monitoring(),
-            [&] { return has_news() || timer_deadline() < deadline; },
-            deadline);
+            [&] {
+              return has_news() || timer_deadline() < deadline ||
+                     sweep_is_due();
+            },
+            watches_excess() ? std::min(deadline, monotonic_ns() + a_day_ns)
+                             : deadline);
       }
       // However often it is woken, it looks once a tick.
       monitor_.nap(tick_ns);
@@ -228,7 +241,7 @@ class lookout {
           found = look_at_all(monotonic_ns());
         }
       }
-      end_excess(now);
+      if (sweep_is_due()) end_excess();
       tick_ns =
           found ? shortest_tick_ns : std::min(tick_ns * 2, longest_tick());
     }
@@ -294,14 +307,15 @@ class lookout {
 
   // With slices, threads that came back from a block without a processor and
   // compute on are stopped, too, work or none (P2): otherwise they would share
-  // the CPUs beside the processors for as long as they like.
+  // the CPUs beside the processors for as long as they like.  Nothing tells of
+  // them but that the process computes.
   [[nodiscard]] bool watches_excess() noexcept {
-    return slice_ns_ != 0 && quiet_sweeps_ < most_quiet_sweeps &&
-           core_.lost().load(std::memory_order::relaxed) != 0;
+    return slice_ns_ != 0 && core_.lost().load(std::memory_order::relaxed) != 0;
   }
-  void end_excess(std::uint64_t now) {
-    if (!watches_excess() || now < next_sweep_ns_) return;
-    next_sweep_ns_ = now + longest_tick();
+  [[nodiscard]] bool sweep_is_due() noexcept {
+    return watches_excess() && cpu_alarm::now_ns() >= next_sweep_cpu_ns_;
+  }
+  void end_excess() {
     bool any = false;
     for (std::uint32_t looked = 0, left = core_.activation_slots();
          looked < most_looked_at && left > 0; --left) {
@@ -318,7 +332,11 @@ class lookout {
         preempt_->send(a->tid.load(std::memory_order::relaxed));
       }
     }
-    quiet_sweeps_ = any ? 0 : quiet_sweeps_ + 1;
+    auto const shortest = longest_tick();
+    sweep_after_ns_ = any ? shortest
+                          : std::min(std::max(sweep_after_ns_, shortest) * 2,
+                                     shortest * rarest_sweeps);
+    next_sweep_cpu_ns_ = cpu_alarm::now_ns() + sweep_after_ns_;
   }
 
   // p's owner is blocked and work waits.
@@ -377,9 +395,9 @@ class lookout {
   bool has_monitor_ = false;
   run_ring<> hands_;       // the monitor's, as are these
   bool suspects_ = false;  // saw an owner blocked that it may have just been
-  std::uint64_t next_sweep_ns_ = 0;
+  std::uint64_t next_sweep_cpu_ns_ = 0;  // of the process's CPU time
+  std::uint64_t sweep_after_ns_ = shortest_tick_ns;
   std::uint32_t sweep_at_ = 0;
-  std::uint32_t quiet_sweeps_ = 0;
   counts counts_;
 };
 

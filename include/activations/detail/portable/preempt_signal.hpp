@@ -44,6 +44,17 @@ class preempt_signal {
   preempt_signal(preempt_signal const&) = delete;
   preempt_signal& operator=(preempt_signal const&) = delete;
 
+  // A value that nobody else sends.
+  static void* token() noexcept { return &shared(); }
+
+  // The calling thread, which has signals blocked, gets this one.
+  static void let_in() noexcept {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  }
+
   // Asks one kernel thread of this process to stop at its next instruction.
   void send(pid_t tid) const noexcept {
     siginfo_t info{};
@@ -64,11 +75,11 @@ class preempt_signal {
     static state s;
     return s;
   }
-  // A value that nobody else sends.
-  static void* token() noexcept { return &shared(); }
-
   static void handle(int signal, siginfo_t* info, void* context) {
-    if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != token()) {
+    bool const is_ours =
+        (info->si_code == SI_QUEUE || info->si_code == SI_TIMER) &&
+        info->si_value.sival_ptr == token();
+    if (!is_ours) {
       struct sigaction const& before = shared().before;
       if ((before.sa_flags & SA_SIGINFO) != 0)
         before.sa_sigaction(signal, info, context);
@@ -77,7 +88,7 @@ class preempt_signal {
       return;
     }
     activation* const self = current_activation();
-    if (self == nullptr) return;
+    if (self == nullptr) return;  // the monitor's alarm, for one
     if (self->control->disabled.load(std::memory_order::relaxed) != 0) {
       self->control->pending.store(ACTIVATIONS_EVENT_TIMER,
                                    std::memory_order::relaxed);
