@@ -23,6 +23,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -37,11 +38,27 @@ using activations::scheduler;
 using activations::scheduler_options;
 using activations::user_thread;
 
+// One that was joined may be listed for a while yet: its flags say that it ends.
+bool is_ending(char const* tid) {
+  constexpr unsigned long pf_exiting = 4;
+  std::ifstream file(std::string("/proc/self/task/") + tid + "/stat");
+  std::string line;
+  std::getline(file, line);
+  auto const name_end = line.rfind(')');
+  if (name_end == std::string::npos) return true;
+  std::istringstream fields(line.substr(name_end + 1));
+  std::string skipped;
+  unsigned long flags = 0;
+  for (int i = 0; i < 6; ++i) fields >> skipped;
+  fields >> flags;
+  return (flags & pf_exiting) != 0;
+}
+
 std::size_t kernel_threads() {
   std::size_t count = 0;
   DIR* const tasks = ::opendir("/proc/self/task");
   while (dirent const* const entry = ::readdir(tasks))
-    count += entry->d_name[0] != '.';
+    count += entry->d_name[0] != '.' && !is_ending(entry->d_name);
   ::closedir(tasks);
   return count;
 }
