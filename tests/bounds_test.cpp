@@ -214,15 +214,17 @@ void limit(int which, rlim_t to) {
   check(::setrlimit(which, &both) == 0, "setrlimit");
 }
 
-// RLIMIT_NPROC does not bind root.
+// RLIMIT_NPROC does not bind root, and counts all of a user's threads: each
+// caller is a user of its own, as others may run these tests at the same time.
 void become_nobody_in_particular() {
   if (::getuid() != 0) return;
   // The group that may use the kernel module stays.
   struct stat device {};
   bool const has_module = ::stat("/dev/activations", &device) == 0;
   check(::setgroups(has_module, &device.st_gid) == 0, "setgroups");
-  check(::setgid(54321) == 0, "setgid");
-  check(::setuid(54321) == 0, "setuid");
+  auto const nobody = static_cast<uid_t>(20'000 + ::getpid() % 40'000);
+  check(::setgid(nobody) == 0, "setgid");
+  check(::setuid(nobody) == 0, "setuid");
 }
 
 // Work that blocks everywhere; returns whether all of it was done.
